@@ -1,0 +1,2 @@
+//! hubcache
+pub mod model;

@@ -1,0 +1,46 @@
+//! The index record of one verified file.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Promise, Representation, Sha256, Timestamp};
+
+/// One named file whose bytes are durable: which blob it is, what clients are told of it, and on whose word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The blob that holds the bytes.
+    pub blob: Sha256,
+    /// Length of the blob in bytes.
+    pub size: u64,
+    /// What clients are told; its `size` is always known here and equals the entry's.
+    pub representation: Representation,
+    /// The hub's own entity tag of the bytes, for revalidation of mutable revisions.
+    pub validator: Option<String>,
+    /// Every digest that was promised, compared or not.
+    pub promises: Vec<Promise>,
+    /// Whether a promise was compared.
+    pub standing: Standing,
+    /// When the bytes became durable under this key.
+    pub stored_at: Timestamp,
+    /// When the hub last confirmed that this is what the key names.
+    pub checked_at: Timestamp,
+}
+
+/// How much is known about the bytes of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// At least one promised digest was compared, and all that could be compared agree.
+    Verified,
+    /// Nobody promised a digest of these bytes; their SHA-256 was recorded at the first download.
+    Recorded,
+}
+
+impl Standing {
+    /// `verified` or `recorded`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Recorded => "recorded",
+        }
+    }
+}

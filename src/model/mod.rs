@@ -1,0 +1,22 @@
+//! The nouns: plain values that every other module speaks of, without I/O and without a clock.
+//!
+//! Each word is used in one sense only; the glossary stands in the crate's own documentation.
+
+mod digest;
+mod entry;
+mod outcome;
+mod representation;
+mod resource;
+mod secret;
+mod time;
+
+pub use digest::{Digest, Sha256, hex};
+pub use entry::{Entry, Standing};
+pub use outcome::Outcome;
+pub use representation::{Expectation, Promise, Promiser, Representation};
+pub use resource::{
+    Commit, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Resource, Revision, is_firefox_revision,
+    is_mozilla_version,
+};
+pub use secret::Secret;
+pub use time::Timestamp;

@@ -1,0 +1,151 @@
+//! Every way in which a request can end, by name.
+
+use std::fmt::Write as _;
+
+/// What became of a request: the log field, the metric label, and the ground of `Cache-Status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Answered from the store, without asking the hub.
+    Hit,
+    /// Answered from the store after the hub confirmed it.
+    Revalidated,
+    /// Answered from the store because the hub did not answer in time, or badly.
+    Stale,
+    /// A HEAD answered from what the hub said earlier of a file that is not held.
+    Known,
+    /// The first to ask for a file: a fill began.
+    Miss,
+    /// Followed a fill that another request began.
+    Collapsed,
+    /// The promised bytes were already held under another name; nothing was fetched.
+    Linked,
+    /// A HEAD answered by asking the hub.
+    Asked,
+    /// Fetched for this request alone and kept nowhere, because it needed the caller's credentials.
+    Private,
+    /// Fetched, verified and sent, but not kept, because there was no room.
+    Unstored,
+    /// Passed through to the hub: not a file, or not GET or HEAD.
+    Passed,
+    /// A cross-origin preflight answered here.
+    Preflight,
+    /// 400: the request target is malformed or forbidden.
+    Rejected,
+    /// 404, 405 or 501: nothing here has that name or does that.
+    Unsupported,
+    /// The hub's own 401, 403, 404 or other refusal, handed on.
+    Refused,
+    /// 416: the range lies outside the file.
+    OutOfRange,
+    /// 503: a range that could join wrong bytes to right ones was not served.
+    Guarded,
+    /// 502: the hub could not be reached or did not speak HTTP as it must.
+    Unreachable,
+    /// 504: the hub did not answer in time.
+    TimedOut,
+    /// 502: the bytes were not what was promised, twice.
+    Corrupt,
+    /// 502: an immutable revision came with other bytes than those held.
+    Conflict,
+    /// 507: no room for a file that must be verified before it is sent.
+    NoSpace,
+    /// 503: a limit of this server was reached.
+    Busy,
+    /// 500: the store failed.
+    StoreFailed,
+    /// The body was broken by us: bytes already sent were found wrong, or the hub stopped for good.
+    Broken,
+    /// The client went away before the end of the body.
+    ClientGone,
+}
+
+impl Outcome {
+    /// All of them, for the registry of metrics.
+    pub const ALL: [Self; 26] = [
+        Self::Hit,
+        Self::Revalidated,
+        Self::Stale,
+        Self::Known,
+        Self::Miss,
+        Self::Collapsed,
+        Self::Linked,
+        Self::Asked,
+        Self::Private,
+        Self::Unstored,
+        Self::Passed,
+        Self::Preflight,
+        Self::Rejected,
+        Self::Unsupported,
+        Self::Refused,
+        Self::OutOfRange,
+        Self::Guarded,
+        Self::Unreachable,
+        Self::TimedOut,
+        Self::Corrupt,
+        Self::Conflict,
+        Self::NoSpace,
+        Self::Busy,
+        Self::StoreFailed,
+        Self::Broken,
+        Self::ClientGone,
+    ];
+
+    /// The name in logs and metric labels.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Revalidated => "revalidated",
+            Self::Stale => "stale",
+            Self::Known => "known",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Linked => "linked",
+            Self::Asked => "asked",
+            Self::Private => "private",
+            Self::Unstored => "unstored",
+            Self::Passed => "passed",
+            Self::Preflight => "preflight",
+            Self::Rejected => "rejected",
+            Self::Unsupported => "unsupported",
+            Self::Refused => "refused",
+            Self::OutOfRange => "out-of-range",
+            Self::Guarded => "guarded",
+            Self::Unreachable => "unreachable",
+            Self::TimedOut => "timed-out",
+            Self::Corrupt => "corrupt",
+            Self::Conflict => "conflict",
+            Self::NoSpace => "no-space",
+            Self::Busy => "busy",
+            Self::StoreFailed => "store-failed",
+            Self::Broken => "broken",
+            Self::ClientGone => "client-gone",
+        }
+    }
+
+    /// The value of `Cache-Status` (RFC 9211); `detail` becomes its parameter of that name.
+    pub fn cache_status(self, detail: Option<&str>) -> String {
+        let parameters = match self {
+            Self::Hit | Self::Known | Self::OutOfRange => "hit",
+            Self::Revalidated => "hit; fwd=stale; fwd-status=200",
+            Self::Stale => "hit; detail=stale",
+            Self::Linked => "fwd=uri-miss; stored; detail=linked",
+            Self::Miss => "fwd=uri-miss; stored",
+            Self::Collapsed => "fwd=uri-miss; stored; collapsed",
+            Self::Asked => "fwd=uri-miss",
+            Self::Private => "fwd=bypass; detail=private",
+            Self::Unstored => "fwd=uri-miss; detail=unstored",
+            Self::Passed => "fwd=method",
+            other => {
+                let mut out = String::from("hubcache");
+                let _ = write!(out, "; detail={}", detail.unwrap_or(other.name()));
+                return out;
+            }
+        };
+        match detail {
+            Some(detail) if !parameters.contains("detail=") => {
+                format!("hubcache; {parameters}; detail={detail}")
+            }
+            _ => format!("hubcache; {parameters}"),
+        }
+    }
+}
