@@ -1,0 +1,219 @@
+//! What commands do.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sha2::Digest as _;
+use tokio::sync::mpsc;
+
+use super::{Checked, Command, Failure, Progress, Reply, Row, Selector, Summary, Suspect, chain};
+use crate::model::Sha256;
+use crate::store::{CHUNK, Store};
+
+// Often enough for a bar that moves, rarely enough to cost nothing.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Carries out a command and sends what it has to tell to `sink`, the end included.
+///
+/// When nobody listens any more, it stops early.
+pub async fn execute(store: Arc<Store>, command: Command, sink: mpsc::Sender<Reply>) {
+    let result = match command {
+        Command::Ls { selector } | Command::Show { selector } => {
+            blocking(store, sink.clone(), move |job| job.list(&selector)).await
+        }
+        Command::Rm { selector, dry_run: true } => {
+            blocking(store, sink.clone(), move |job| job.would_remove(&selector)).await
+        }
+        Command::Rm { selector, dry_run: false } => remove(&store, selector).await,
+        Command::Verify { selector } => blocking(store, sink.clone(), move |job| job.verify(&selector)).await,
+    };
+    let last = match result {
+        Ok(done) => Reply::Done { done },
+        Err(failure) => Reply::Failed(failure),
+    };
+    // The listener may have left, and then there is nobody to tell.
+    let _ = sink.send(last).await;
+}
+
+async fn remove(store: &Store, selector: Selector) -> Result<Summary, Failure> {
+    let removed = store.remove(&selector.into()).await.map_err(|e| Failure::io("not removed", &e))?;
+    Ok(Summary { entries: removed.entries, blobs: removed.blobs, bytes: removed.bytes, damaged: 0 })
+}
+
+/// Runs `work` where reading from the disk stops nobody else.
+async fn blocking<W>(store: Arc<Store>, sink: mpsc::Sender<Reply>, work: W) -> Result<Summary, Failure>
+where
+    W: FnOnce(&Job) -> Result<Summary, Failure> + Send + 'static,
+{
+    let job = Job { store, sink };
+    let ended = tokio::task::spawn_blocking(move || work(&job)).await;
+    ended.unwrap_or_else(|panic| Err(Failure::io("the command failed", &panic)))
+}
+
+struct Job {
+    store: Arc<Store>,
+    sink: mpsc::Sender<Reply>,
+}
+
+impl Job {
+    /// Whether somebody still listens.
+    fn tell(&self, reply: Reply) -> ControlFlow<()> {
+        match self.sink.blocking_send(reply) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+
+    fn list(&self, selector: &Selector) -> Result<Summary, Failure> {
+        let mut blobs = Blobs::default();
+        let mut entries = 0;
+        self.rows(selector, |row, references| {
+            entries += 1;
+            blobs.add(&row, references);
+            self.tell(Reply::Entry { entry: row })
+        })?;
+        Ok(Summary { entries, blobs: blobs.count(), bytes: blobs.bytes(), damaged: 0 })
+    }
+
+    fn would_remove(&self, selector: &Selector) -> Result<Summary, Failure> {
+        let mut blobs = Blobs::default();
+        let mut entries = 0;
+        self.rows(selector, |row, references| {
+            entries += 1;
+            blobs.add(&row, references);
+            self.tell(Reply::Entry { entry: row })
+        })?;
+        // What another file shares stays.
+        blobs.0.retain(|_, seen| seen.here >= seen.references);
+        Ok(Summary { entries, blobs: blobs.count(), bytes: blobs.bytes(), damaged: 0 })
+    }
+
+    fn verify(&self, selector: &Selector) -> Result<Summary, Failure> {
+        let mut blobs = Blobs::default();
+        let mut entries = 0;
+        self.rows(selector, |row, references| {
+            entries += 1;
+            blobs.add(&row, references);
+            ControlFlow::Continue(())
+        })?;
+        let total_bytes = blobs.bytes();
+        let mut meter = Meter { done_bytes: 0, total_bytes, told: Instant::now() };
+        let mut damaged = 0;
+        for (digest, seen) in &blobs.0 {
+            let suspect = Suspect { digest: *digest, size_bytes: seen.size_bytes };
+            match self.check(suspect, &mut meter) {
+                ControlFlow::Continue(Checked::Wrong(found)) => {
+                    damaged += self.tell_damaged(selector, suspect, &found)?;
+                }
+                ControlFlow::Continue(Checked::Intact | Checked::Gone) => {}
+                ControlFlow::Break(()) => break,
+            }
+        }
+        Ok(Summary { entries, blobs: blobs.count(), bytes: total_bytes, damaged })
+    }
+
+    /// Reads a blob and compares it with its name; breaks off when nobody listens any more.
+    fn check(&self, suspect: Suspect, meter: &mut Meter) -> ControlFlow<(), Checked> {
+        let blob = match self.store.open_blob(&suspect.digest) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return ControlFlow::Continue(Checked::Gone),
+            Err(error) => return ControlFlow::Continue(Checked::Wrong(chain(&error))),
+        };
+        let chunk = u64::try_from(CHUNK).expect("a chunk is far smaller than 16 EiB");
+        let chunks =
+            u32::try_from(suspect.size_bytes.div_ceil(chunk)).expect("the index of a chunk is 32 bits wide");
+        let mut hash = sha2::Sha256::new();
+        let mut size_bytes = 0;
+        for index in 0..chunks {
+            let bytes = match blob.read(index) {
+                Ok(bytes) => bytes,
+                Err(error) => return ControlFlow::Continue(Checked::Wrong(chain(&error))),
+            };
+            hash.update(&bytes);
+            let read = bytes.len() as u64;
+            size_bytes += read;
+            if let Some(progress) = meter.advance(read) {
+                self.tell(Reply::Progress { progress })?;
+            }
+        }
+        let found = Sha256(hash.finalize().into());
+        ControlFlow::Continue(if size_bytes != suspect.size_bytes {
+            Checked::Wrong(format!("{size_bytes} bytes"))
+        } else if found != suspect.digest {
+            Checked::Wrong(format!("sha256 {found}"))
+        } else {
+            Checked::Intact
+        })
+    }
+
+    /// Tells about every file that has the bytes of a damaged blob.
+    fn tell_damaged(&self, selector: &Selector, suspect: Suspect, found: &str) -> Result<u64, Failure> {
+        let mut count = 0;
+        self.rows(selector, |row, _| {
+            if row.entry.blob != suspect.digest {
+                return ControlFlow::Continue(());
+            }
+            count += 1;
+            self.tell(Reply::Damaged { damaged: row, found: found.to_owned() })
+        })?;
+        Ok(count)
+    }
+
+    /// Hands every selected file to `each`, with how many files share its blob.
+    fn rows(
+        &self,
+        selector: &Selector,
+        mut each: impl FnMut(Row, u64) -> ControlFlow<()>,
+    ) -> Result<(), Failure> {
+        let result = self.store.entries(&selector.clone().into(), &mut |key, entry, blob| {
+            each(Row { key, entry, last_used: blob.last_used }, blob.refs)
+        });
+        result.map_err(|error| Failure::io("the index cannot be read", &error))
+    }
+}
+
+/// Distinct contents of the files that were seen.
+#[derive(Default)]
+struct Blobs(BTreeMap<Sha256, Seen>);
+
+struct Seen {
+    size_bytes: u64,
+    /// How many of the files that were seen have it.
+    here: u64,
+    /// How many files have it at all.
+    references: u64,
+}
+
+impl Blobs {
+    fn add(&mut self, row: &Row, references: u64) {
+        let new = Seen { size_bytes: row.entry.size, here: 0, references };
+        self.0.entry(row.entry.blob).or_insert(new).here += 1;
+    }
+
+    fn count(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.values().map(|seen| seen.size_bytes).sum()
+    }
+}
+
+struct Meter {
+    done_bytes: u64,
+    total_bytes: u64,
+    told: Instant,
+}
+
+impl Meter {
+    fn advance(&mut self, bytes: u64) -> Option<Progress> {
+        self.done_bytes += bytes;
+        if self.told.elapsed() < PROGRESS_INTERVAL {
+            return None;
+        }
+        self.told = Instant::now();
+        Some(Progress { done_bytes: self.done_bytes, total_bytes: self.total_bytes })
+    }
+}

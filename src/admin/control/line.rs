@@ -1,0 +1,30 @@
+//! Lines of JSON with a limit.
+
+use std::io;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+// A row has a path, a few header values and a few digests; a client could make a path as long as a request's head.
+const MAX_LINE_BYTES: u64 = 1024 * 1024;
+
+/// The next line; `None` at the end of the stream.
+pub async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    let read = stream.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await?;
+    if read == 0 {
+        return Ok(None);
+    }
+    if line.last() != Some(&b'\n') {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "a line has no end"));
+    }
+    Ok(Some(serde_json::from_slice(&line)?))
+}
+
+/// Appends a line.
+pub async fn write(stream: &mut (impl AsyncWrite + Unpin), value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
+}

@@ -1,0 +1,186 @@
+//! Commands to the process that owns the data directory.
+//!
+//! One process owns a data directory, and every other one asks it over a Unix socket: one line of JSON with a
+//! [`Command`], then lines of JSON with a [`Reply`] each, of which the last is `{"done":..}` or
+//! `{"error":..,"exit":..}`. Where nobody owns the directory, the command line opens the store and calls
+//! [`execute`] itself.
+
+mod client;
+mod execute;
+mod line;
+mod place;
+mod server;
+
+use serde::{Deserialize, Serialize};
+
+pub use client::{Connection, connect};
+pub use execute::execute;
+pub use place::{Bound, bind};
+pub use server::serve;
+
+use crate::model::{Entry, EntryKey, Hub, Sha256, Timestamp};
+use crate::store;
+
+/// Something that operators ask of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Command {
+    /// Tell what is held.
+    Ls {
+        /// Of what.
+        selector: Selector,
+    },
+    /// Tell what is held, for a closer look.
+    Show {
+        /// Of what.
+        selector: Selector,
+    },
+    /// Remove what is held.
+    Rm {
+        /// What.
+        selector: Selector,
+        /// Only tell what would be removed.
+        dry_run: bool,
+    },
+    /// Read every byte again and compare.
+    Verify {
+        /// Of what.
+        selector: Selector,
+    },
+}
+
+/// Which files are meant; what is absent is not asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Selector {
+    /// The hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hub: Option<Hub>,
+    /// The repository with the prefix of its kind: `datasets/acme/tiny`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// The revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl From<Selector> for store::Selector {
+    fn from(s: Selector) -> Self {
+        Self { hub: s.hub, repo: s.repo, revision: s.revision, path: s.path }
+    }
+}
+
+/// One line of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reply {
+    /// A file that is held.
+    Entry {
+        /// The file.
+        entry: Row,
+    },
+    /// How far a long command has come.
+    Progress {
+        /// How far.
+        progress: Progress,
+    },
+    /// A file whose bytes are not what they were.
+    Damaged {
+        /// The file.
+        damaged: Row,
+        /// What was found instead.
+        found: String,
+    },
+    /// The end.
+    Done {
+        /// What was done.
+        done: Summary,
+    },
+    /// The end, before it was reached.
+    Failed(Failure),
+}
+
+/// A file that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// Which file.
+    pub key: EntryKey,
+    /// Its index record.
+    pub entry: Entry,
+    /// When its bytes were last sent to a client.
+    pub last_used: Timestamp,
+}
+
+/// How many bytes of how many were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// So far.
+    pub done_bytes: u64,
+    /// In all.
+    pub total_bytes: u64,
+}
+
+/// What a command did, or told about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Files.
+    pub entries: u64,
+    /// Distinct contents of files.
+    pub blobs: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Files among them whose bytes are wrong.
+    pub damaged: u64,
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// For people.
+    pub error: String,
+    /// For scripts, from `sysexits.h`.
+    pub exit: u8,
+}
+
+impl Failure {
+    /// The command was not understood; also when the two ends are of different versions.
+    const USAGE: u8 = 64;
+    /// The store could not be read or written.
+    const IO: u8 = 74;
+    /// Another attempt may succeed.
+    const TRY_AGAIN: u8 = 75;
+
+    fn io(context: &str, error: &dyn std::error::Error) -> Self {
+        Self { error: format!("{context}: {}", chain(error)), exit: Self::IO }
+    }
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// A blob whose bytes were read again.
+#[derive(Debug)]
+enum Checked {
+    /// They are what they were.
+    Intact,
+    /// They are not, or cannot be read.
+    Wrong(String),
+    /// The blob was removed in the meantime.
+    Gone,
+}
+
+/// A blob to look at.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    digest: Sha256,
+    size_bytes: u64,
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,186 @@
+//! How a command ends badly: what is said, and the exit code.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+use crate::admin::control;
+use crate::store::OpenError;
+use crate::{app, config, upstream};
+
+/// Exit codes of `sysexits.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// The command line is wrong.
+    Usage,
+    /// Data is damaged.
+    Data,
+    /// Nothing has the name that was given.
+    NoInput,
+    /// A service that is needed is not there.
+    Unavailable,
+    /// The program is wrong.
+    Software,
+    /// A file or socket cannot be made.
+    CantCreate,
+    /// Reading or writing failed.
+    Io,
+    /// It may work later.
+    TryAgain,
+    /// Somebody else may.
+    NoPermission,
+    /// The settings are wrong.
+    Config,
+    /// As the owner of the data directory said.
+    Other(u8),
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::Usage => 64,
+            Self::Data => 65,
+            Self::NoInput => 66,
+            Self::Unavailable => 69,
+            Self::Software => 70,
+            Self::CantCreate => 73,
+            Self::Io => 74,
+            Self::TryAgain => 75,
+            Self::NoPermission => 77,
+            Self::Config => 78,
+            Self::Other(code) => code,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    /// A failure that is explained by `message`.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// A failure whose causes are worth telling, and what to do about it.
+    fn caused(exit: Exit, error: &(dyn Error + 'static), remedy: &str) -> Self {
+        let causes = std::iter::successors(Some(error), |e| (*e).source());
+        let mut message = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        if !remedy.is_empty() {
+            message = format!("{message}\n{remedy}");
+        }
+        Self { exit, message }
+    }
+
+    /// Says why on stderr.
+    pub fn report(self) -> ExitCode {
+        // An empty message is a command that has said everything itself.
+        if !self.message.is_empty() {
+            eprintln!("hubcache: {}", self.message);
+        }
+        self.exit.into()
+    }
+}
+
+/// Output that cannot be written; a reader that has left (`| head`) is no failure.
+pub fn output(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Io, format!("the output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A message that begins with what was tried.
+pub fn io_failure(tried: impl Display, error: &io::Error) -> Failure {
+    let exit = match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::NoPermission,
+        _ => Exit::Io,
+    };
+    Failure::new(exit, format!("{tried}: {error}"))
+}
+
+impl From<config::Problems> for Failure {
+    fn from(problems: config::Problems) -> Self {
+        Self::new(Exit::Config, problems.to_string())
+    }
+}
+
+impl From<control::Failure> for Failure {
+    fn from(failure: control::Failure) -> Self {
+        Self::new(Exit::Other(failure.exit), failure.error)
+    }
+}
+
+impl From<app::Error> for Failure {
+    fn from(error: app::Error) -> Self {
+        use app::Error as E;
+        let (exit, remedy) = match &error {
+            E::Open(_, open) => of_open(open),
+            E::Upstream(upstream::BuildError::CaBundle { .. }) => (Exit::Config, String::new()),
+            E::Upstream(upstream::BuildError::Tls(_)) | E::Task(_) => (Exit::Software, String::new()),
+            E::Bind { setting, source, .. } => of_bind(setting, source),
+            E::Control(_) => (Exit::CantCreate, "check the data directory and $XDG_RUNTIME_DIR".to_owned()),
+            E::Signals(_) => (Exit::Unavailable, String::new()),
+            E::Close(_) => (Exit::Io, "nothing that was acknowledged is lost".to_owned()),
+        };
+        Self::caused(exit, &error, &remedy)
+    }
+}
+
+/// A data directory that a command cannot open.
+pub fn open_failure(dir: &std::path::Path, error: OpenError) -> Failure {
+    Failure::from(app::Error::Open(dir.to_owned(), error))
+}
+
+fn of_open(error: &OpenError) -> (Exit, String) {
+    match error {
+        OpenError::Owned { .. } => {
+            (Exit::TryAgain, "stop that process first, or give another directory with --data DIR".to_owned())
+        }
+        OpenError::Layout { .. } => (
+            Exit::Config,
+            "run the version that wrote it, or give another directory with --data DIR".to_owned(),
+        ),
+        OpenError::NetworkFileSystem => {
+            (Exit::Config, "give a directory on a local disk with --data DIR".to_owned())
+        }
+        OpenError::Create(_) => {
+            (Exit::CantCreate, "give a directory that this user can write to with --data DIR".to_owned())
+        }
+        OpenError::Io(_) => (Exit::Io, String::new()),
+        OpenError::Damaged(_) => (
+            Exit::Data,
+            "move the directory away; what it holds is downloaded again when it is asked for".to_owned(),
+        ),
+    }
+}
+
+fn of_bind(setting: &str, error: &io::Error) -> (Exit, String) {
+    let flag = setting.strip_suffix(".address").unwrap_or(setting);
+    match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            Exit::Unavailable,
+            format!("another program listens there; stop it, or choose with --{flag} ADDR"),
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            (Exit::Unavailable, format!("this machine does not have that address; choose with --{flag} ADDR"))
+        }
+        io::ErrorKind::PermissionDenied => {
+            (Exit::CantCreate, format!("choose a port from 1024 on with --{flag} ADDR"))
+        }
+        _ => (Exit::CantCreate, format!("choose another address with --{flag} ADDR")),
+    }
+}

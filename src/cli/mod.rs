@@ -1,0 +1,102 @@
+//! The command line: one file a command.
+//!
+//! A command reads its arguments, has the settings read, does its work and prints; what goes wrong becomes a
+//! [`Failure`] with an exit code from `sysexits.h`. Results go to stdout, everything else to stderr.
+
+mod config;
+mod exit;
+mod flags;
+mod ls;
+mod print;
+mod reach;
+mod rm;
+mod serve;
+mod show;
+mod target;
+mod verify;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use exit::{Exit, Failure};
+
+const ABOUT: &str = "A caching proxy for machine-learning model hubs";
+
+const LONG_ABOUT: &str = "\
+A caching proxy for machine-learning model hubs: every model file is downloaded once, verified, kept, and served \
+while it still arrives to as many clients as ask for it.
+
+Clients need no plug-in, only the address of the proxy where they would name the hub.";
+
+const EXAMPLES: &str = "\
+Start it, and point a client at it:
+  hubcache serve
+  HF_ENDPOINT=http://127.0.0.1:8470 hf download openai-community/gpt2 config.json
+  curl -O http://127.0.0.1:8470/openai-community/gpt2/resolve/main/config.json
+
+Look at what it holds, while it runs or not:
+  hubcache ls
+  hubcache show openai-community/gpt2
+  hubcache verify
+
+Every setting is a line of a file, an environment variable and a flag:
+  hubcache serve --cache-ref-ttl 5m
+  HUBCACHE_CACHE__REF_TTL=5m hubcache serve
+  hubcache config show --origin
+
+Exit codes: 0 done, 64 wrong usage, 65 damaged data, 66 nothing of that name, 69 unavailable,
+73 cannot be created, 74 input or output failed, 75 try again, 77 not permitted, 78 wrong settings.";
+
+/// Runs the program with its arguments, of which the first is its name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and versions are asked for and go to stdout; a closed stdout is nobody's mistake.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn command() -> Command {
+    Command::new("hubcache")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .long_about(LONG_ABOUT)
+        .after_help("`hubcache COMMAND --help` explains a command and shows examples.")
+        .after_long_help(EXAMPLES)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .args_override_self(true)
+        .max_term_width(100)
+        .subcommands([
+            serve::command(),
+            ls::command(),
+            show::command(),
+            rm::command(),
+            verify::command(),
+            config::command(),
+        ])
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("serve", m)) => serve::run(m),
+        Some(("ls", m)) => ls::run(m),
+        Some(("show", m)) => show::run(m),
+        Some(("rm", m)) => rm::run(m),
+        Some(("verify", m)) => verify::run(m),
+        Some(("config", m)) => config::run(m),
+        _ => unreachable!("clap accepts the commands above and requires one"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

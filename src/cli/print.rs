@@ -1,0 +1,237 @@
+//! How things look: columns and units for people, JSON for scripts.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::{Value, json};
+
+use crate::admin::control::{Progress, Row};
+use crate::model::{Promiser, Timestamp};
+
+/// Rows of cells under a head, aligned; columns of numbers to the right.
+#[derive(Debug)]
+pub struct Table {
+    head: Vec<&'static str>,
+    right: &'static [usize],
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table whose columns are called `head`, those at the indices `right` being numbers.
+    pub fn new(head: &[&'static str], right: &'static [usize]) -> Self {
+        Self { head: head.to_vec(), right, rows: Vec::new() }
+    }
+
+    /// Adds a row, a cell for each column.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// Writes it.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let head: Vec<String> = self.head.iter().map(ToString::to_string).collect();
+        let lines = || std::iter::once(&head).chain(&self.rows);
+        let width = |i: usize| lines().map(|cells| cells[i].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..head.len()).map(width).collect();
+        for cells in lines() {
+            let mut line = String::new();
+            for (i, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+                let padded = if self.right.contains(&i) {
+                    format!("{cell:>width$}")
+                } else {
+                    format!("{cell:<width$}")
+                };
+                line.push_str(if i > 0 { "  " } else { "" });
+                line.push_str(&padded);
+            }
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes in binary units: `1.5 GiB`.
+pub fn size(bytes: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    // Tenths, so that no rounding of floats decides what is shown.
+    let (mut tenths, mut unit) = (u128::from(bytes) * 10 / 1024, 0);
+    while tenths >= 10_240 {
+        tenths /= 1024;
+        unit += 1;
+    }
+    format!("{}.{} {}", tenths / 10, tenths % 10, units[unit])
+}
+
+/// How long ago something was, in the largest unit that fits.
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    let seconds = then.age(now).as_secs();
+    match seconds {
+        0..60 => "just now".to_owned(),
+        60..3_600 => format!("{} min ago", seconds / 60),
+        3_600..86_400 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} d ago", seconds / 86_400),
+    }
+}
+
+/// A point in time as RFC 3339 has it, in UTC, to the second.
+pub fn rfc3339(t: Timestamp) -> String {
+    let seconds = t.0 / 1000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil_date(days);
+    let (h, m, s) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
+}
+
+/// Year, month and day, that many days after 1970-01-01.
+///
+/// The calendar repeats every 400 years; counted from a first of March, the leap day is the last of its year.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+/// Who made a promise, for people.
+pub fn promiser(by: Promiser) -> &'static str {
+    match by {
+        Promiser::LinkedEtag => "X-Linked-ETag of the hub",
+        Promiser::Etag => "ETag of the hub",
+        Promiser::GoogHash => "x-goog-hash of the bucket",
+    }
+}
+
+/// A file as scripts get it.
+pub fn json(row: &Row) -> Value {
+    let Row { key, entry, last_used } = row;
+    let promise = |p: &crate::model::Promise| json!({"algorithm": p.digest.algorithm(), "value": p.digest.value(), "by": p.by});
+    json!({
+        "hub": key.hub,
+        "root": key.root,
+        "repo": key.repo.id,
+        "kind": key.repo.kind,
+        "revision": key.revision,
+        "path": key.path,
+        "size": entry.size,
+        "sha256": entry.blob,
+        "standing": entry.standing,
+        "promises": entry.promises.iter().map(promise).collect::<Vec<_>>(),
+        "etag": entry.representation.etag,
+        "commit": entry.representation.commit,
+        "content_type": entry.representation.content_type,
+        "stored_at": rfc3339(entry.stored_at),
+        "checked_at": rfc3339(entry.checked_at),
+        "last_used": rfc3339(*last_used),
+    })
+}
+
+/// Values as one array of JSON, a line each.
+pub fn write_json_array(out: &mut impl Write, values: impl IntoIterator<Item = Value>) -> io::Result<()> {
+    let mut values = values.into_iter().peekable();
+    if values.peek().is_none() {
+        return writeln!(out, "[]");
+    }
+    writeln!(out, "[")?;
+    while let Some(value) = values.next() {
+        writeln!(out, "  {value}{}", if values.peek().is_some() { "," } else { "" })?;
+    }
+    writeln!(out, "]")
+}
+
+/// A line on stderr that is written over again and again; nothing where nobody watches.
+#[derive(Debug)]
+pub struct ProgressLine {
+    shown: bool,
+    what: &'static str,
+}
+
+impl ProgressLine {
+    /// A line about `what`, unless `quiet` or the environment says no.
+    pub fn new(what: &'static str, quiet: bool) -> Self {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        Self { shown: !quiet && !plain && io::stderr().is_terminal(), what }
+    }
+
+    /// Shows how far it is.
+    pub fn show(&self, progress: Progress) {
+        if self.shown {
+            let Progress { done_bytes, total_bytes } = progress;
+            let percent = u128::from(done_bytes) * 100 / u128::from(total_bytes.max(1));
+            // A terminal that is gone is no reason to stop.
+            let _ = write!(
+                io::stderr(),
+                "\r\x1b[K{} {} of {} ({percent} %)",
+                self.what,
+                size(done_bytes),
+                size(total_bytes)
+            );
+        }
+    }
+}
+
+impl Drop for ProgressLine {
+    fn drop(&mut self) {
+        if self.shown {
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}
+
+/// Plural by number: `1 file`, `2 files`.
+pub fn count(n: u64, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let cases = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (951_868_800_000, "2000-03-01T00:00:00Z"),
+            (1_735_689_599_000, "2024-12-31T23:59:59Z"),
+            (1_767_225_600_000, "2026-01-01T00:00:00Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(rfc3339(Timestamp(ms)), text);
+        }
+    }
+
+    #[test]
+    fn sizes_have_one_digit_behind_the_point() {
+        let cases = [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            ((1 << 20) - 1, "1023.9 KiB"),
+            (5 << 30, "5.0 GiB"),
+            (u64::MAX, "15.9 EiB"),
+        ];
+        for (bytes, text) in cases {
+            assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        let mut table = Table::new(&["MODEL", "SIZE", "LAST"], &[1]);
+        table.row(vec!["a".into(), "10 B".into(), "now".into()]);
+        table.row(vec!["é/long".into(), "1 B".into(), String::new()]);
+        let mut out = Vec::new();
+        table.write(&mut out).unwrap();
+        let want = "MODEL   SIZE  LAST\na       10 B  now\né/long   1 B\n";
+        assert_eq!(String::from_utf8(out).unwrap(), want);
+    }
+}

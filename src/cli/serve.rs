@@ -1,0 +1,68 @@
+//! `hubcache serve`: the proxy itself.
+
+use std::io::{self, Write};
+
+use clap::{ArgMatches, Command};
+
+use super::exit::{Failure, io_failure};
+use super::flags::{self, Scope};
+use crate::app::{self, Ready};
+
+const LONG_ABOUT: &str = "\
+Serve model files to clients: from the data directory what is held, from the hub what is not, each file downloaded \
+once and verified before it is kept.
+
+When clients can connect, one line of JSON on stdout says so and where; the log goes to stderr. SIGTERM or SIGINT \
+stops: no new connections, running responses get some time to end, unfinished downloads go on at the next start. A \
+second signal exits at once and loses nothing that was stored.";
+
+const EXAMPLES: &str = "\
+Examples:
+  With the defaults: 127.0.0.1:8470, data in the user's state directory
+    hubcache serve
+
+  For a whole network, with its own directory, and metrics for a collector that calls it by name
+    hubcache serve --listen 0.0.0.0:8470 --data /srv/hubcache \\
+      --admin 0.0.0.0:8471 --admin-hosts cache.example.org
+
+  In front of an inner mirror with a private certificate authority
+    hubcache serve --hub huggingface=https://hf.example.org --ca-bundle /etc/ssl/example.pem
+
+  On free ports, which the line on stdout tells
+    hubcache serve --listen 127.0.0.1:0 --admin 127.0.0.1:0
+    {\"event\":\"ready\",\"listen\":\"127.0.0.1:40123\",\"admin\":\"127.0.0.1:40124\",\"pid\":4711}
+
+Settings are read from /etc/hubcache/config.toml, /etc/hubcache/conf.d/*.toml, $XDG_CONFIG_HOME/hubcache/config.toml,
+--config FILE, the environment and flags; what is read later wins. `hubcache config show --origin` shows the result.";
+
+pub fn command() -> Command {
+    let command = Command::new("serve")
+        .about("Serve model files to clients")
+        .long_about(LONG_ABOUT)
+        .after_help("More flags, one for every setting: `hubcache serve --help`")
+        .after_long_help(EXAMPLES);
+    flags::add(command, Scope::All)
+}
+
+pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let loaded = flags::load(matches, Scope::All)?;
+    app::start_log(&loaded.config.log);
+    for file in &loaded.files {
+        tracing::info!(file = %file.display(), "settings were read");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| io_failure("the threads of the server cannot be started", &error))?;
+    Ok(runtime.block_on(app::run(loaded.config, announce))?)
+}
+
+/// Whoever started the server waits for this line.
+fn announce(ready: Ready) {
+    tracing::info!(listen = %ready.listen, admin = %ready.admin, "ready");
+    let line = serde_json::to_string(&ready).expect("addresses and numbers are JSON");
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        // Nobody listens to it; clients may connect all the same.
+        tracing::warn!(%error, "the line that says ready could not be written");
+    }
+}

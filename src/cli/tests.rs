@@ -1,0 +1,78 @@
+use super::*;
+use crate::admin::control::Row;
+use crate::config::KEYS;
+use crate::model::{
+    Entry, EntryKey, Hub, HubRoot, Repo, RepoKind, Representation, Sha256, Standing, Timestamp,
+};
+
+/// A file of one KiB that was stored and used at the beginning of time.
+pub fn row(repo: &str, revision: &str, path: &str, standing: Standing) -> Row {
+    let hub = Hub::HuggingFace;
+    let key = EntryKey {
+        hub,
+        root: HubRoot::parse(hub.default_root()).unwrap(),
+        repo: Repo { kind: RepoKind::Model, id: repo.to_owned() },
+        revision: revision.to_owned(),
+        path: path.to_owned(),
+    };
+    let entry = Entry {
+        blob: Sha256([7; 32]),
+        size: 1024,
+        representation: Representation { size: Some(1024), ..Representation::default() },
+        validator: None,
+        promises: vec![],
+        standing,
+        stored_at: Timestamp(0),
+        checked_at: Timestamp(0),
+    };
+    Row { key, entry, last_used: Timestamp(0) }
+}
+
+fn help(path: &[&str]) -> String {
+    let args = ["hubcache"].iter().chain(path).chain(&["--help"]);
+    command().try_get_matches_from(args).unwrap_err().to_string()
+}
+
+#[test]
+fn the_commands_are_well_formed() {
+    command().debug_assert();
+}
+
+#[test]
+fn every_help_teaches_with_examples() {
+    let commands =
+        [&[][..], &["serve"], &["ls"], &["show"], &["rm"], &["verify"], &["config"], &["config", "show"]];
+    for path in commands {
+        let text = help(path);
+        assert!(text.contains("  hubcache "), "{path:?}\n{text}");
+        assert!(text.lines().all(|l| l.chars().count() <= 120), "{path:?}\n{text}");
+    }
+}
+
+#[test]
+fn serve_has_a_flag_for_every_setting() {
+    let text = help(&["serve"]);
+    for key in KEYS {
+        let matches =
+            command().try_get_matches_from(["hubcache", "serve", &format!("--{}", key.flag()), "1"]);
+        assert!(matches.is_ok(), "--{}", key.flag());
+        assert!(text.contains(&key.variable()), "{}", key.variable());
+    }
+    for flag in ["--listen", "--admin", "--data", "--hub", "--ca-bundle", "--log-format", "--config"] {
+        assert!(text.contains(&format!("{flag} <")), "{flag} in\n{text}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_64_and_help_is_0() {
+    let run = |args: &[&str]| {
+        format!("{:?}", run(std::iter::once("hubcache").chain(args.iter().copied()).map(OsString::from)))
+    };
+    let usage = format!("{:?}", ExitCode::from(64));
+    for args in
+        [&["explode"][..], &["serve", "--nope"], &["rm"], &["rm", "a/b", "--all"], &["ls", "x:y"], &["show"]]
+    {
+        assert_eq!(run(args), usage, "{args:?}");
+    }
+    assert_eq!(run(&["--version"]), format!("{:?}", ExitCode::SUCCESS));
+}

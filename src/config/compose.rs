@@ -1,0 +1,119 @@
+//! From what the layers say to what each module needs.
+
+use std::collections::BTreeMap;
+
+use super::keys::{Admin, Cache, HubHuggingFace, HubMozilla, Listen, Log, Store, Upstream};
+use super::{Config, Problem, Values};
+use crate::model::Hub;
+use crate::{admin, cache, listen, policy, store, telemetry, upstream};
+
+/// The settings of every module; all values were checked before.
+pub fn config(values: &Values) -> Config {
+    let said = Cache::from(values);
+    Config {
+        listen: listen(Listen::from(values)),
+        admin: admin(Admin::from(values)),
+        store: store(Store::from(values)),
+        upstream: upstream(Upstream::from(values), HubMozilla::from(values), HubHuggingFace::from(values)),
+        policy: policy(&said),
+        cache: cache(&said),
+        log: log(Log::from(values)),
+    }
+}
+
+/// Values that are right each for itself and wrong together.
+pub fn contradictions(values: &Values) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let (listen, admin) = (Listen::from(values), Admin::from(values));
+    if listen.address == admin.address && listen.address.port() != 0 {
+        let text = format!(
+            "admin.address is {}, and so is listen.address; the two doors need one each",
+            admin.address
+        );
+        problems.push(Problem { origin: values.origin("admin.address").clone(), text });
+    }
+    let upstream = Upstream::from(values);
+    if upstream.backoff > upstream.backoff_max {
+        let text = "upstream.backoff is longer than upstream.backoff_max".to_owned();
+        problems.push(Problem { origin: values.origin("upstream.backoff").clone(), text });
+    }
+    problems
+}
+
+fn listen(said: Listen) -> listen::Settings {
+    listen::Settings {
+        address: said.address,
+        limits: listen::Limits {
+            header_timeout: said.header_timeout,
+            idle_timeout: said.idle_timeout,
+            write_timeout: said.write_timeout,
+            max_connections: said.max_connections.as_usize(),
+        },
+        drain: said.drain,
+    }
+}
+
+fn admin(said: Admin) -> admin::Settings {
+    admin::Settings { address: said.address, hosts: said.hosts }
+}
+
+fn store(said: Store) -> store::Settings {
+    store::Settings {
+        dir: said.dir,
+        volume_max_bytes: said.volume_max.0,
+        cache_bytes: said.cache.in_memory(),
+        small_cache_bytes: said.small_cache.0,
+        partial_expiry: said.partial_expiry,
+        min_free_bytes: said.min_free.0,
+    }
+}
+
+fn upstream(said: Upstream, mozilla: HubMozilla, huggingface: HubHuggingFace) -> upstream::Settings {
+    upstream::Settings {
+        roots: BTreeMap::from([(Hub::Mozilla, mozilla.url), (Hub::HuggingFace, huggingface.url)]),
+        equivalents: BTreeMap::from([
+            (Hub::Mozilla, mozilla.equivalent),
+            (Hub::HuggingFace, huggingface.equivalent),
+        ]),
+        ca_bundle: said.ca_bundle,
+        connect_timeout: said.connect_timeout,
+        head_timeout: said.head_timeout,
+        stall_timeout: said.stall_timeout,
+        attempts: said.attempts.0,
+        backoff: said.backoff,
+        backoff_max: said.backoff_max,
+        max_redirects: said.max_redirects.as_usize(),
+        max_file_bytes: said.max_file.0,
+        max_connections_per_host: said.max_connections_per_host.as_usize(),
+    }
+}
+
+fn policy(said: &Cache) -> policy::Rules {
+    policy::Rules {
+        ref_ttl: said.ref_ttl,
+        revalidate_budget: said.revalidate_budget,
+        head_budget: said.head_budget,
+        stale_max: said.stale_max,
+        mark_for: said.mark_for,
+        hold: said.hold,
+        drip: said.drip,
+        delivery_mozilla: said.delivery_mozilla,
+        delivery_huggingface: said.delivery_huggingface,
+    }
+}
+
+fn cache(said: &Cache) -> cache::Settings {
+    cache::Settings {
+        window_bytes: said.window.0,
+        max_fills: said.max_fills.as_usize(),
+        orphan_max_bytes: said.orphan_max.map(|size| size.0),
+        far_ahead_bytes: said.far_ahead.0,
+        lanes: said.lanes.as_usize(),
+        known_entries: u64::from(said.known_entries.0),
+        max_followers: said.max_followers.as_usize(),
+    }
+}
+
+fn log(said: Log) -> telemetry::log::Settings {
+    telemetry::log::Settings { format: said.format, level: said.level }
+}

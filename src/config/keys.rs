@@ -1,0 +1,256 @@
+//! The table of all settings.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::layers::Values;
+use super::setting::{Count, Raw, Refusal, Setting, Size};
+use crate::admin::HostName;
+use crate::model::HubRoot;
+use crate::policy::Delivery;
+use crate::telemetry::log::{Format, Level};
+
+/// The smallest and the largest value of a setting, written like values.
+pub type Bounds = (&'static str, &'static str);
+
+/// One setting: a key of a file, an environment variable and a flag.
+#[derive(Debug)]
+pub struct Key {
+    /// Section and name, joined with a dot.
+    pub id: &'static str,
+    /// The table of a file in which it stands.
+    pub section: &'static str,
+    /// Its name in that table.
+    pub name: &'static str,
+    /// Its value where no layer gives one; empty for what is found out at the start, and for lists.
+    pub default: &'static str,
+    /// What it does, for people.
+    pub help: &'static str,
+    /// The smallest and the largest value.
+    pub bounds: Option<Bounds>,
+    /// A flag beside the one that every key has.
+    pub alias: Option<&'static str>,
+    /// What stands for a value in help texts.
+    pub placeholder: &'static str,
+    /// Whether it has several values.
+    pub is_list: bool,
+    expects: fn() -> String,
+    check: fn(&Raw, Option<Bounds>) -> Result<(), Refusal>,
+}
+
+impl Key {
+    /// The key of that id.
+    pub fn find(id: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.id == id)
+    }
+
+    /// The environment variable: `HUBCACHE_CACHE__REF_TTL`.
+    pub fn variable(&self) -> String {
+        format!("HUBCACHE_{}", self.id.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// The flag without its dashes: `cache-ref-ttl`.
+    pub fn flag(&self) -> String {
+        self.id.replace(['.', '_'], "-")
+    }
+
+    /// What a value must be, to be read after the word "expected".
+    pub fn expects(&self) -> String {
+        let expects = (self.expects)();
+        match self.bounds {
+            Some((low, high)) => format!("{expects}, from {low} to {high}"),
+            None => expects,
+        }
+    }
+
+    /// Whether `raw` is a value of this key.
+    ///
+    /// # Errors
+    /// A [`Refusal`] when it is none.
+    pub fn check(&self, raw: &Raw) -> Result<(), Refusal> {
+        (self.check)(raw, self.bounds)
+    }
+}
+
+fn check<T: Setting>(raw: &Raw, bounds: Option<Bounds>) -> Result<(), Refusal> {
+    let value = T::read(raw)?;
+    match bounds {
+        Some((low, high)) if !value.is_within(low, high) => Err(Refusal::default()),
+        _ => Ok(()),
+    }
+}
+
+/// Declares sections and makes of each a struct of typed values, and of all of them [`KEYS`].
+macro_rules! settings {
+    (@bounds $low:literal $high:literal) => { Some(($low, $high)) };
+    (@bounds) => { None };
+    (@alias $alias:literal) => { Some($alias) };
+    (@alias) => { None };
+    ($(
+        $(#[doc = $about:literal])+
+        [$section:literal] $struct:ident {$(
+            $(#[doc = $help:literal])+
+            $name:ident: $type:ty = $default:literal $(in $low:literal..=$high:literal)? $(as $alias:literal)?;
+        )*}
+    )*) => {
+        $(
+            $(#[doc = $about])+
+            #[derive(Debug)]
+            pub struct $struct { $( $(#[doc = $help])+ pub $name: $type, )* }
+
+            impl $struct {
+                /// The values of the section that won.
+                pub fn from(values: &Values) -> Self {
+                    Self { $( $name: values.get(concat!($section, ".", stringify!($name))), )* }
+                }
+            }
+        )*
+
+        /// All settings, section by section.
+        pub static KEYS: &[Key] = &[$($(
+            Key {
+                id: concat!($section, ".", stringify!($name)),
+                section: $section,
+                name: stringify!($name),
+                default: $default,
+                help: concat!($($help, "\n"),+),
+                bounds: settings!(@bounds $($low $high)?),
+                alias: settings!(@alias $($alias)?),
+                placeholder: <$type as Setting>::PLACEHOLDER,
+                is_list: <$type as Setting>::IS_LIST,
+                expects: <$type as Setting>::expects,
+                check: check::<$type>,
+            },
+        )*)*];
+    };
+}
+
+settings! {
+    /// The listener that clients talk to.
+    ["listen"] Listen {
+        /// Where clients connect. Port 0 lets the system choose one; the line that `serve` prints tells which.
+        address: SocketAddr = "127.0.0.1:8470" as "listen";
+        /// How long a client may take to send the head of a request.
+        header_timeout: Duration = "10s" in "100ms"..="1h";
+        /// How long a connection is kept open between two requests, and how long a request's body may pause.
+        idle_timeout: Duration = "120s" in "100ms"..="1d";
+        /// A client that takes no byte of what is ready for it for so long is cut.
+        write_timeout: Duration = "300s" in "100ms"..="1d";
+        /// Connections at a time; further ones wait until one ends.
+        max_connections: Count = "16384" in "1"..="1000000";
+        /// How long responses may go on after SIGTERM before they are cut.
+        drain: Duration = "30s" in "0s"..="1h";
+    }
+
+    /// The operators' door: /healthz, /readyz and /metrics.
+    ["admin"] Admin {
+        /// Where the operators' door listens. Port 0 lets the system choose one.
+        address: SocketAddr = "127.0.0.1:8471" as "admin";
+        /// Names beside localhost and loopback addresses that the door answers to in `Host`.
+        /// Needed when a collector of metrics reaches it by another name or address.
+        hosts: Vec<HostName> = "";
+    }
+
+    /// The data directory.
+    ["store"] Store {
+        /// The data directory; it has one owner process.
+        /// Where it is not given: $STATE_DIRECTORY, else $XDG_STATE_HOME/hubcache, else ~/.local/state/hubcache.
+        dir: PathBuf = "" as "data";
+        /// The largest size of one volume file of the data directory.
+        volume_max: Size = "64GiB" in "256MiB"..="16TiB";
+        /// Memory for pages of the database, over all volumes.
+        cache: Size = "64MiB" in "8MiB"..="1TiB";
+        /// Memory for small files that are asked for often.
+        small_cache: Size = "64MiB" in "0B"..="1TiB";
+        /// How long an unfinished download is kept for another attempt.
+        partial_expiry: Duration = "7d" in "1m"..="3650d";
+        /// Free space on the disk below which nothing more is stored.
+        min_free: Size = "64MiB" in "0B"..="1000TiB";
+    }
+
+    /// The hub of Firefox's models.
+    ["hub.mozilla"] HubMozilla {
+        /// Where the hub is. What was fetched elsewhere is not served as this hub's.
+        url: HubRoot = "https://model-hub.mozilla.org";
+        /// Further URLs of the same hub: what was fetched from them is served as this one's.
+        equivalent: Vec<HubRoot> = "";
+    }
+
+    /// The hub of Hugging Face.
+    ["hub.huggingface"] HubHuggingFace {
+        /// Where the hub is. What was fetched elsewhere is not served as this hub's.
+        url: HubRoot = "https://huggingface.co";
+        /// Further URLs of the same hub: what was fetched from them is served as this one's.
+        equivalent: Vec<HubRoot> = "";
+    }
+
+    /// How hubs are asked.
+    ["upstream"] Upstream {
+        /// A file of PEM certificates that are trusted beside those of the system.
+        ca_bundle: Option<PathBuf> = "none" as "ca-bundle";
+        /// How long connecting to a hub may take, TLS included.
+        connect_timeout: Duration = "10s" in "10ms"..="10m";
+        /// How long a hub may take to send the head of its response.
+        head_timeout: Duration = "30s" in "10ms"..="10m";
+        /// How long a download may pause before it is taken up again over another connection.
+        stall_timeout: Duration = "15s" in "10ms"..="10m";
+        /// How often a download that makes no progress is tried.
+        attempts: Count = "6" in "1"..="1000";
+        /// The first pause between two attempts; each further one is twice as long.
+        backoff: Duration = "250ms" in "1ms"..="10m";
+        /// The longest pause between two attempts.
+        backoff_max: Duration = "10s" in "1ms"..="1h";
+        /// How many redirects are followed for one file.
+        max_redirects: Count = "8" in "0"..="100";
+        /// The largest file that is fetched.
+        max_file: Size = "1TiB" in "1B"..="1000TiB";
+        /// Connections to one host at a time.
+        max_connections_per_host: Count = "32" in "1"..="10000";
+    }
+
+    /// What is served from memory and disk, and for how long.
+    ["cache"] Cache {
+        /// How long a branch or tag is taken to point where it pointed.
+        ref_ttl: Duration = "60s" in "0s"..="3650d";
+        /// How long a GET waits for the hub to confirm what is held before it is answered from that.
+        revalidate_budget: Duration = "2s" in "0s"..="10m";
+        /// The same for HEAD; Firefox gives up after one second.
+        head_budget: Duration = "800ms" in "0s"..="10m";
+        /// How old an unconfirmed answer may be while the hub is down; none: any age.
+        stale_max: Option<Duration> = "none" in "0s"..="3650d";
+        /// After wrong bytes were sent: how long requests that would continue them get the whole file instead.
+        mark_for: Duration = "10m" in "1s"..="30d";
+        /// With verified delivery: after how long it streams all the same; Firefox gives up after 300 seconds.
+        hold: Duration = "240s" in "0s"..="1d";
+        /// How often a response that has nothing to send sends a byte it held back; clients give up after 10 s.
+        drip: Duration = "3s" in "100ms"..="1h";
+        /// Memory for the bytes of unfinished files, over all downloads.
+        window: Size = "64MiB" in "4MiB"..="1TiB";
+        /// Downloads at a time.
+        max_fills: Count = "64" in "1"..="10000";
+        /// How many more bytes a download may fetch that nobody waits for; none: all.
+        orphan_max: Option<Size> = "none" in "0B"..="1000TiB";
+        /// A range that begins so far ahead of a running download is fetched first.
+        far_ahead: Size = "8MiB" in "64KiB"..="1TiB";
+        /// Stretches of one file that are fetched at the same time.
+        lanes: Count = "4" in "1"..="64";
+        /// How files of the Mozilla layout are sent while they arrive: stream sends bytes as they come, verified
+        /// sends none before all were checked.
+        delivery_mozilla: Delivery = "verified";
+        /// The same for files of Hugging Face.
+        delivery_huggingface: Delivery = "stream";
+        /// How many files that are not held are remembered with what the hub said of them.
+        known_entries: Count = "10000" in "1"..="100000000";
+        /// Requests that may wait for one download.
+        max_followers: Count = "4096" in "1"..="1000000";
+    }
+
+    /// The log on stderr.
+    ["log"] Log {
+        /// How a line is written: text for people, json for machines.
+        format: Format = "text";
+        /// What is logged: off, error, warn, info, debug or trace, also for one module: info,hubcache::upstream=debug.
+        level: Level = "info";
+    }
+}

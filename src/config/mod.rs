@@ -1,0 +1,71 @@
+//! Settings: the only place that reads them.
+//!
+//! Every key is declared once, in [`keys`]. From that one table come the sections of the files, the names of
+//! environment variables, and the flags. A value is looked for in layers, and a later layer wins:
+//! defaults, `/etc/hubcache/config.toml`, `/etc/hubcache/conf.d/*.toml` in order, the user's
+//! `$XDG_CONFIG_HOME/hubcache/config.toml`, the file of `--config`, the environment, flags.
+//! Every layer is read to its end before anything is refused, so all mistakes are told at once, each with its place.
+
+mod compose;
+mod file;
+mod keys;
+mod layers;
+mod problem;
+mod setting;
+
+use std::path::PathBuf;
+
+pub use keys::{KEYS, Key};
+pub use layers::{Chosen, FlagValue, Sources, Values};
+pub use problem::{Origin, Problem, Problems};
+pub use setting::Raw;
+
+use crate::{admin, cache, listen, policy, store, telemetry, upstream};
+
+/// The settings of every module.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The listener that clients talk to.
+    pub listen: listen::Settings,
+    /// The operators' door.
+    pub admin: admin::Settings,
+    /// The data directory.
+    pub store: store::Settings,
+    /// The hubs and how they are asked.
+    pub upstream: upstream::Settings,
+    /// Fills and what they keep in memory.
+    pub cache: cache::Settings,
+    /// What may be served, and how.
+    pub policy: policy::Rules,
+    /// The log on stderr.
+    pub log: telemetry::log::Settings,
+}
+
+/// Settings that were read, and where each of them came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the program runs with.
+    pub config: Config,
+    /// The same as it was written, with origins.
+    pub values: Values,
+    /// The files that were read, in order.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads all layers.
+///
+/// # Errors
+/// Everything that is wrong in any of them.
+pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    let layers::Read { values, files, mut problems } = layers::read(sources);
+    if problems.is_empty() {
+        problems = compose::contradictions(&values);
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems));
+    }
+    Ok(Loaded { config: compose::config(&values), values, files })
+}
+
+#[cfg(test)]
+mod tests;

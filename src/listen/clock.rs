@@ -1,0 +1,155 @@
+//! Which deadline a connection is under, by what it is doing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
+
+use super::Limits;
+
+/// Why a connection was closed before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overdue {
+    /// The head of a request did not come to its end.
+    Header,
+    /// No request came.
+    Idle,
+    /// The body of a request did not go on.
+    Upload,
+    /// The client took none of the bytes that were ready for it.
+    Write,
+}
+
+impl Overdue {
+    /// The name in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Idle => "idle",
+            Self::Upload => "upload",
+            Self::Write => "write",
+        }
+    }
+}
+
+/// What a connection is doing, shared by its stream, its service and the task that owns both.
+///
+/// All three run in one task, so the lock is never contended; it is there because the task moves between threads.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    reading: Reading,
+    /// Since when a write has been waiting for the client.
+    writing_since: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// In the head of a request; a new connection is, too.
+    Head { since: Instant },
+    /// Between requests.
+    Idle { since: Instant },
+    /// A request is being answered; reading waits for nothing.
+    Answering,
+    /// A request with a body is being answered.
+    Uploading { moved: Instant },
+}
+
+impl Clock {
+    /// The clock of a connection that was accepted at `now`.
+    pub fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(State { reading: Reading::Head { since: now }, writing_since: None })))
+    }
+
+    /// The head of a request is complete.
+    pub fn request_began(&self, has_body: bool, now: Instant) {
+        self.state().reading = if has_body { Reading::Uploading { moved: now } } else { Reading::Answering };
+    }
+
+    /// The response of a request was handed over to its end.
+    pub fn request_ended(&self, now: Instant) {
+        self.state().reading = Reading::Idle { since: now };
+    }
+
+    /// Bytes came in.
+    pub fn read(&self, now: Instant) {
+        let mut state = self.state();
+        match &mut state.reading {
+            Reading::Idle { .. } => state.reading = Reading::Head { since: now },
+            Reading::Uploading { moved } => *moved = now,
+            Reading::Head { .. } | Reading::Answering => {}
+        }
+    }
+
+    /// Bytes were taken by the client's side.
+    pub fn wrote(&self, now: Instant) {
+        let mut state = self.state();
+        state.writing_since = None;
+        if let Reading::Uploading { moved } = &mut state.reading {
+            *moved = now;
+        }
+    }
+
+    /// A write has to wait for the client.
+    pub fn write_blocked(&self, now: Instant) {
+        self.state().writing_since.get_or_insert(now);
+    }
+
+    /// The next deadline and what it is for; none while only the answer is waited for.
+    pub fn deadline(&self, limits: &Limits) -> Option<(Instant, Overdue)> {
+        let state = self.state();
+        let reading = match state.reading {
+            Reading::Head { since } => Some((since + limits.header_timeout, Overdue::Header)),
+            Reading::Idle { since } => Some((since + limits.idle_timeout, Overdue::Idle)),
+            Reading::Uploading { moved } => Some((moved + limits.idle_timeout, Overdue::Upload)),
+            Reading::Answering => None,
+        };
+        // A write that waits is the client's doing, whatever reading waits for.
+        let writing = state.writing_since.map(|since| (since + limits.write_timeout, Overdue::Write));
+        writing.or(reading)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every update is a single assignment, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(120),
+        write_timeout: Duration::from_secs(300),
+        max_connections: 1,
+    };
+
+    #[test]
+    fn the_deadline_follows_what_the_connection_does() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let clock = Clock::new(start);
+        assert_eq!(clock.deadline(&LIMITS), Some((at(10), Overdue::Header)));
+        clock.read(at(5));
+        assert_eq!(clock.deadline(&LIMITS), Some((at(10), Overdue::Header)), "a trickle does not extend it");
+        clock.request_began(false, at(6));
+        assert_eq!(clock.deadline(&LIMITS), None);
+        clock.write_blocked(at(7));
+        clock.write_blocked(at(9));
+        assert_eq!(clock.deadline(&LIMITS), Some((at(307), Overdue::Write)));
+        clock.wrote(at(10));
+        assert_eq!(clock.deadline(&LIMITS), None);
+        clock.request_ended(at(11));
+        assert_eq!(clock.deadline(&LIMITS), Some((at(131), Overdue::Idle)));
+        clock.read(at(20));
+        assert_eq!(clock.deadline(&LIMITS), Some((at(30), Overdue::Header)));
+        clock.request_began(true, at(21));
+        clock.read(at(40));
+        assert_eq!(clock.deadline(&LIMITS), Some((at(160), Overdue::Upload)));
+    }
+}

@@ -1,0 +1,120 @@
+//! The accept loop and its end.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use super::connection::drive;
+use super::{Limits, Peer};
+
+// A server at its limit would otherwise say so with every connection.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How the connections that were open at the stop came to their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were still busy when the time was up, and were cut.
+    pub cut: usize,
+}
+
+/// Accepts connections and serves each with `handler` until `stop` turns true; then lets those that are in the
+/// middle of a response finish it, for at most `drain`.
+pub async fn serve<F, Fut, B>(
+    listener: TcpListener,
+    limits: Limits,
+    drain: Duration,
+    handler: F,
+    mut stop: watch::Receiver<bool>,
+) -> Drained
+where
+    F: Fn(Request<Incoming>, Peer) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let handler = Arc::new(handler);
+    let permits = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let mut connections = JoinSet::new();
+    let mut last_warning = None;
+    loop {
+        let (stream, addr, permit) = tokio::select! {
+            accepted = accept(&listener, &permits, &mut last_warning) => accepted,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => {
+                report(ended);
+                continue;
+            }
+            // An error means that whoever could say stop is gone.
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        // Without it a small response would wait for the acknowledgement of the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(peer = %addr, %error, "the connection was gone before it was served");
+            continue;
+        }
+        let (handler, stop) = (Arc::clone(&handler), stop.clone());
+        connections.spawn(async move {
+            drive(stream, Peer { addr }, limits, handler.as_ref(), stop).await;
+            drop(permit);
+        });
+    }
+    // Closed first, so that a client that comes now is refused at once instead of waiting in the queue.
+    drop(listener);
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended)
+        }
+    };
+    let finished = tokio::time::timeout(drain, all_ended).await.is_ok();
+    let cut = if finished { 0 } else { connections.len() };
+    connections.shutdown().await;
+    Drained { cut }
+}
+
+/// The next connection, together with the permit that it holds for its whole life.
+async fn accept(
+    listener: &TcpListener,
+    permits: &Arc<Semaphore>,
+    last_warning: &mut Option<Instant>,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+    if permits.available_permits() == 0 && last_warning.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
+        *last_warning = Some(Instant::now());
+        tracing::warn!("the limit of connections is reached; new ones wait (listen.max_connections)");
+    }
+    let permit = Arc::clone(permits).acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, addr)) => return (stream, addr, permit),
+            Err(error) if belongs_to_one_connection(&error) => {}
+            Err(error) => {
+                // Out of file descriptors or memory: trying again at once would only burn the processor.
+                tracing::error!(%error, "no connection can be accepted just now");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Whether a failed accept says nothing about the next one.
+fn belongs_to_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task failed");
+    }
+}
+
+#[cfg(test)]
+mod tests;

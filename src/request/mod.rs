@@ -1,0 +1,12 @@
+//! What the client asked for: the request target and the header fields that decide how to answer.
+//!
+//! Everything here is parsed once, at the edge, into types that cannot be wrong. Paths are split before they are
+//! decoded, because a revision such as `refs%2Fpr%2F1` is one segment.
+
+mod classify;
+mod fields;
+mod path;
+
+pub use classify::{Target, classify};
+pub use fields::{Conditions, Range, Selected, client_is_firefox, forces_revalidation, is_preflight, select};
+pub use path::{Reject, encode_path, encode_segment};

@@ -1,0 +1,199 @@
+//! A handle to the bytes of a blob, whole or still arriving, that keeps them from being removed.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use bytes::{Bytes, BytesMut};
+
+use super::error::StoreError;
+use super::memory::Memory;
+use super::records::BlobId;
+use super::settings::{CHUNK, SMALL, chunk_len, chunks_of};
+use super::volume::{Reservation, Volume};
+
+/// A handle to a blob. Cheap to clone; while one is alive the blob's chunks are not removed, even when no entry
+/// names them any more.
+#[derive(Clone)]
+pub struct Blob(Arc<Lease>);
+
+impl Blob {
+    /// The internal name.
+    pub fn id(&self) -> BlobId {
+        self.0.id
+    }
+
+    /// The length, once the blob is whole and committed.
+    pub fn size(&self) -> Option<u64> {
+        self.0.size.get().copied()
+    }
+
+    /// Reads one chunk. Blocks for one short read of the disk.
+    ///
+    /// # Errors
+    /// A chunk that is not there is damage in a whole blob; in a partial one it may not have been written yet.
+    pub fn read(&self, index: u32) -> Result<Bytes, StoreError> {
+        let bytes = self.0.volume.read(self.0.id, index)?;
+        let held = bytes.as_ref().map_or(0, Bytes::len);
+        match (bytes, self.size()) {
+            (Some(bytes), Some(size)) if bytes.len() == chunk_len(size, index) => Ok(bytes),
+            (Some(bytes), None) => Ok(bytes),
+            (_, size) => Err(StoreError::Damaged(format!(
+                "chunk {index} of blob {} has {held} bytes instead of {}",
+                self.0.id.0,
+                size.map_or(CHUNK, |size| chunk_len(size, index)),
+            ))),
+        }
+    }
+
+    /// The whole blob, if it is small and in memory. Never blocks.
+    pub fn small(&self) -> Option<Bytes> {
+        match self.size()? {
+            0 => Some(Bytes::new()),
+            1..=SMALL => self.0.leases.memory.small(self.0.id),
+            _ => None,
+        }
+    }
+
+    /// The whole blob from memory or from the volume, kept in memory from then on if it is small. Meant for blobs of
+    /// at most [`SMALL`] bytes; of larger ones it makes one piece.
+    ///
+    /// # Errors
+    /// As [`Blob::read`]; a partial blob cannot be read whole.
+    pub fn read_small(&self) -> Result<Bytes, StoreError> {
+        if let Some(bytes) = self.small() {
+            return Ok(bytes);
+        }
+        let size = self.size().ok_or(StoreError::Misuse("a partial blob has no whole"))?;
+        if size > SMALL {
+            let mut whole = BytesMut::new();
+            for index in 0..chunks_of(size) {
+                whole.extend_from_slice(&self.read(index)?);
+            }
+            return Ok(whole.freeze());
+        }
+        let bytes = self.read(0)?;
+        self.0.leases.memory.remember_small(self.0.id, bytes.clone());
+        Ok(bytes)
+    }
+
+    pub(super) fn volume(&self) -> &Arc<Volume> {
+        &self.0.volume
+    }
+
+    /// Notes that a chunk is on disk.
+    pub(super) fn stored(&self, index: u32, len: u32) {
+        self.0.chunks().insert(index, len);
+        if let Some(reserved) = &self.0.reserved {
+            reserved.release(u64::from(len));
+        }
+    }
+
+    /// Notes the chunks that are on disk since an earlier run.
+    pub(super) fn resume(&self, chunks: &[(u32, u32)]) {
+        self.0.chunks().extend(chunks.iter().copied());
+    }
+
+    /// Whether every chunk of a blob of `size` bytes is known to be on disk.
+    pub(super) fn holds(&self, size: u64) -> bool {
+        let chunks = self.0.chunks();
+        let count = chunks_of(size);
+        let whole = |i: u32| chunks.get(&i).is_some_and(|len| *len as usize == chunk_len(size, i));
+        chunks.len() == count as usize && (0..count).all(whole)
+    }
+
+    /// Ends the fill: from now on the blob has a size.
+    pub(super) fn complete(&self, size: u64) {
+        let _ = self.0.size.set(size);
+        *self.0.chunks() = HashMap::new();
+        if let Some(reserved) = &self.0.reserved {
+            reserved.release(u64::MAX);
+        }
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Blob").field("id", &self.0.id).field("size", &self.size()).finish_non_exhaustive()
+    }
+}
+
+struct Lease {
+    id: BlobId,
+    volume: Arc<Volume>,
+    leases: Arc<Leases>,
+    size: OnceLock<u64>,
+    /// Of a partial blob: which chunks are on disk, and how long they are.
+    chunks: Mutex<HashMap<u32, u32>>,
+    /// Of a partial blob: room that the volume keeps for it.
+    reserved: Option<Arc<Reservation>>,
+}
+
+impl Lease {
+    fn chunks(&self) -> MutexGuard<'_, HashMap<u32, u32>> {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.leases.forget(self.id);
+        self.volume.lease_ended();
+    }
+}
+
+/// All leases that are held.
+pub(super) struct Leases {
+    held: Mutex<HashMap<BlobId, Weak<Lease>>>,
+    memory: Arc<Memory>,
+}
+
+impl Leases {
+    pub(super) fn new(memory: Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self { held: Mutex::default(), memory })
+    }
+
+    /// A handle to a blob. The caller makes sure that the blob is not being removed, after it has the handle.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        id: BlobId,
+        volume: Arc<Volume>,
+        size: Option<u64>,
+        reserved: Option<Arc<Reservation>>,
+    ) -> Blob {
+        let mut held = self.held();
+        if let Some(lease) = held.get(&id).and_then(Weak::upgrade) {
+            if let Some(size) = size {
+                let _ = lease.size.set(size);
+            }
+            return Blob(lease);
+        }
+        let lease = Arc::new(Lease {
+            id,
+            volume,
+            leases: self.clone(),
+            size: size.map_or_else(OnceLock::new, OnceLock::from),
+            chunks: Mutex::default(),
+            reserved,
+        });
+        held.insert(id, Arc::downgrade(&lease));
+        Blob(lease)
+    }
+
+    /// Whether anybody holds a handle to this blob.
+    pub(super) fn is_held(&self, id: BlobId) -> bool {
+        self.held().get(&id).is_some_and(|lease| lease.strong_count() > 0)
+    }
+
+    fn forget(&self, id: BlobId) {
+        let mut held = self.held();
+        // Another handle may have been taken since the last one of this lease went.
+        if held.get(&id).is_some_and(|lease| lease.strong_count() == 0) {
+            held.remove(&id);
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<BlobId, Weak<Lease>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

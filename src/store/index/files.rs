@@ -1,0 +1,236 @@
+//! Entries and the blobs that they share.
+
+use std::sync::Arc;
+
+use redb::ReadableTable;
+
+use super::{Rows, Tables, entry_key, row};
+use crate::model::{Entry, EntryKey, HubRoot, Sha256, Standing, Timestamp};
+use crate::store::error::Failure;
+use crate::store::records::{BlobId, BlobRow, PartialRow, Row};
+use crate::store::selector::Selector;
+use crate::store::writes::CommitError;
+
+/// What a change says when it may not be made; the transaction goes on without it.
+pub(in crate::store) type Verdict<T> = Result<Result<T, CommitError>, Failure>;
+
+/// One step of a removal.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Step {
+    pub entries: u64,
+    pub partials: u64,
+    pub blobs: u64,
+    pub bytes: u64,
+    /// Where the next step goes on; `None` at the end.
+    pub next: Option<Vec<u8>>,
+}
+
+impl Tables<'_> {
+    /// Turns the partial fill `id` into a blob with an entry, or into a reference to the same bytes held already.
+    pub(in crate::store) fn commit(
+        &mut self,
+        key: &EntryKey,
+        id: BlobId,
+        entry: &Entry,
+        equivalents: &[HubRoot],
+    ) -> Verdict<Arc<Entry>> {
+        let encoded = key.encode();
+        let Some(partial) = row::<PartialRow>(&self.partials, &encoded)?.filter(|p| p.id == id) else {
+            return Ok(Err(CommitError::NoBlob));
+        };
+        if let Some(conflict) = self.conflict(key, entry.blob, equivalents)? {
+            return Ok(Err(conflict));
+        }
+        self.partials.remove(encoded.as_slice())?;
+        match self.blob(&entry.blob)? {
+            Some(_) => self.doom(id, partial.volume)?,
+            None => {
+                let PartialRow { volume, .. } = partial;
+                let size = entry.size;
+                let blob = BlobRow { id, volume, size, refs: 0, last_used: entry.stored_at, git: None };
+                self.put_blob(&entry.blob, &blob)?;
+            }
+        }
+        self.bind(key, entry)?;
+        Ok(Ok(Arc::new(entry.clone())))
+    }
+
+    /// Adds an entry for bytes that are held already.
+    pub(in crate::store) fn link(
+        &mut self,
+        key: &EntryKey,
+        entry: &Entry,
+        equivalents: &[HubRoot],
+    ) -> Verdict<Arc<Entry>> {
+        if self.blob(&entry.blob)?.is_none_or(|blob| blob.size != entry.size) {
+            return Ok(Err(CommitError::NoBlob));
+        }
+        if let Some(conflict) = self.conflict(key, entry.blob, equivalents)? {
+            return Ok(Err(conflict));
+        }
+        self.bind(key, entry)?;
+        Ok(Ok(Arc::new(entry.clone())))
+    }
+
+    /// Sets when the hub last confirmed an entry.
+    pub(in crate::store) fn confirm(
+        &mut self,
+        key: &EntryKey,
+        at: Timestamp,
+    ) -> Result<Option<Arc<Entry>>, Failure> {
+        let encoded = key.encode();
+        let Some(mut entry) = row::<Entry>(&self.entries, &encoded)? else { return Ok(None) };
+        entry.checked_at = at;
+        self.entries.insert(encoded.as_slice(), entry.encode().as_slice())?;
+        self.effects.changed.push(key.clone());
+        Ok(Some(Arc::new(entry)))
+    }
+
+    /// Removes the selected among the next `limit` entries and partial fills from `from` on.
+    pub(in crate::store) fn remove(
+        &mut self,
+        select: &Selector,
+        from: &[u8],
+        limit: usize,
+    ) -> Result<Step, Failure> {
+        let mut step = Step::default();
+        let (entries, next) = scan::<Entry>(&self.entries, select, from, limit)?;
+        let (partials, next_partial) = scan::<PartialRow>(&self.partials, select, from, limit)?;
+        // Both tables have the same keys, so the step ends where the first of the two pages ends, and the rows of
+        // the other beyond that are left to the next step.
+        step.next = match (next, next_partial) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let within = |key: &[u8]| step.next.as_deref().is_none_or(|next| key < next);
+        for (encoded, key, entry) in entries.into_iter().filter(|(encoded, ..)| within(encoded)) {
+            self.entries.remove(encoded.as_slice())?;
+            self.effects.changed.push(key);
+            step.entries += 1;
+            if let Some(size) = self.release(&entry.blob)? {
+                step.blobs += 1;
+                step.bytes += size;
+            }
+        }
+        for (encoded, _, partial) in partials.into_iter().filter(|(encoded, ..)| within(encoded)) {
+            self.partials.remove(encoded.as_slice())?;
+            self.doom(partial.id, partial.volume)?;
+            step.partials += 1;
+        }
+        Ok(step)
+    }
+
+    /// Writes down when blobs were last used; those that are gone are skipped.
+    pub(in crate::store) fn used(&mut self, uses: &[(Sha256, Timestamp)]) -> Result<(), Failure> {
+        for (sha, at) in uses {
+            if let Some(mut blob) = self.blob(sha)?.filter(|blob| blob.last_used < *at) {
+                blob.last_used = *at;
+                self.put_blob(sha, &blob)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Other bytes held for the same immutable thing, here or at a root that counts as the same.
+    fn conflict(
+        &self,
+        key: &EntryKey,
+        offered: Sha256,
+        equivalents: &[HubRoot],
+    ) -> Result<Option<CommitError>, Failure> {
+        if !key.is_immutable() {
+            return Ok(None);
+        }
+        let elsewhere = equivalents.iter().filter(|root| **root != key.root);
+        for root in std::iter::once(&key.root).chain(elsewhere) {
+            let same = EntryKey { root: root.clone(), ..key.clone() };
+            if let Some(held) = row::<Entry>(&self.entries, &same.encode())?.filter(|e| e.blob != offered) {
+                return Ok(Some(CommitError::Conflict { held: held.blob, offered }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes the entry, takes a reference for it, and gives back that of the entry it replaces.
+    fn bind(&mut self, key: &EntryKey, entry: &Entry) -> Result<(), Failure> {
+        let encoded = key.encode();
+        let old = row::<Entry>(&self.entries, &encoded)?;
+        self.entries.insert(encoded.as_slice(), entry.encode().as_slice())?;
+        self.effects.changed.push(key.clone());
+        if let Some(mut blob) = self.blob(&entry.blob)? {
+            let replaced_itself = old.as_ref().is_some_and(|old| old.blob == entry.blob);
+            blob.refs += u64::from(!replaced_itself);
+            blob.last_used = blob.last_used.max(entry.stored_at);
+            if let Some(oid) = git_id(entry) {
+                blob.git = Some(oid);
+                self.git.insert(&oid, &entry.blob.0)?;
+            }
+            self.put_blob(&entry.blob, &blob)?;
+        }
+        match old {
+            Some(old) if old.blob != entry.blob => self.release(&old.blob).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives back one reference; says the size of the blob if it was the last.
+    fn release(&mut self, sha: &Sha256) -> Result<Option<u64>, Failure> {
+        let Some(mut blob) = self.blob(sha)? else { return Ok(None) };
+        blob.refs = blob.refs.saturating_sub(1);
+        if blob.refs > 0 {
+            self.put_blob(sha, &blob)?;
+            return Ok(None);
+        }
+        self.blobs.remove(&sha.0)?;
+        if let Some(oid) = blob.git {
+            // SHA-1 can be made to collide; the row may belong to other bytes.
+            let ours = self.git.get(&oid)?.is_some_and(|row| row.value() == &sha.0);
+            if ours {
+                self.git.remove(&oid)?;
+            }
+        }
+        self.doom(blob.id, blob.volume)?;
+        Ok(Some(blob.size))
+    }
+
+    fn blob(&self, sha: &Sha256) -> Result<Option<BlobRow>, Failure> {
+        Ok(self.blobs.get(&sha.0)?.map(|row| BlobRow::decode(row.value())).transpose()?)
+    }
+
+    fn put_blob(&mut self, sha: &Sha256, blob: &BlobRow) -> Result<(), Failure> {
+        self.blobs.insert(&sha.0, blob.encode().as_slice())?;
+        Ok(())
+    }
+}
+
+/// The git blob id that the bytes of an entry are known to have.
+fn git_id(entry: &Entry) -> Option<[u8; 20]> {
+    let verified = entry.standing == Standing::Verified;
+    entry.promises.iter().filter(|_| verified).find_map(|p| match p.digest {
+        crate::model::Digest::GitSha1(oid) => Some(oid),
+        _ => None,
+    })
+}
+
+type Found<R> = (Vec<(Vec<u8>, EntryKey, R)>, Option<Vec<u8>>);
+
+/// The selected rows among the next `limit`, and where to go on.
+fn scan<R: Row>(table: &Rows<'_>, select: &Selector, from: &[u8], limit: usize) -> Result<Found<R>, Failure> {
+    let mut found = Vec::new();
+    let prefix = select.prefix();
+    for (i, item) in table.range::<&[u8]>(from..)?.enumerate() {
+        let (encoded, value) = item?;
+        let encoded = encoded.value();
+        if !encoded.starts_with(&prefix) {
+            break;
+        }
+        if i == limit {
+            return Ok((found, Some(encoded.to_vec())));
+        }
+        let key = entry_key(encoded)?;
+        if select.matches(&key) {
+            found.push((encoded.to_vec(), key, R::decode(value.value())?));
+        }
+    }
+    Ok((found, None))
+}

@@ -1,0 +1,141 @@
+//! The tables of `index.redb` and what is done to them, without threads or volumes.
+
+mod files;
+mod fills;
+mod notes;
+pub(super) mod queue;
+pub(super) mod reads;
+
+use redb::{Database, Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
+
+use super::error::{Failure, StoreError};
+use super::records::{BlobId, DeletionRow, Row, VolumeRow};
+use crate::model::EntryKey;
+
+/// Layout version and the next blob id.
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// [`EntryKey`] → `Entry`.
+const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
+/// SHA-256 → `BlobRow`.
+const BLOBS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("blobs");
+/// Git blob id → SHA-256.
+const GIT: TableDefinition<'_, &[u8; 20], &[u8; 32]> = TableDefinition::new("git");
+/// `RefKey` → `RefRecord`.
+const REFS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("refs");
+/// [`EntryKey`] → `PartialRow`.
+const PARTIALS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("partials");
+/// [`EntryKey`] → `MarkRow`.
+const MARKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("marks");
+/// Blob id → `DeletionRow`.
+const DELETIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("deletions");
+/// Volume number → `VolumeRow`.
+const VOLUMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("volumes");
+
+/// The key of the layout version in [`META`].
+pub(super) const LAYOUT: &str = "layout";
+/// The only layout that this program knows.
+pub(super) const LAYOUT_VERSION: u64 = 1;
+/// The key of the next blob id in [`META`].
+const NEXT_BLOB: &str = "next-blob";
+
+type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
+
+/// All tables in one write transaction, and what the program must do once it is committed.
+pub(super) struct Tables<'t> {
+    meta: Table<'t, &'static str, u64>,
+    entries: Rows<'t>,
+    blobs: Table<'t, &'static [u8; 32], &'static [u8]>,
+    git: Table<'t, &'static [u8; 20], &'static [u8; 32]>,
+    refs: Rows<'t>,
+    partials: Rows<'t>,
+    marks: Rows<'t>,
+    deletions: Table<'t, u64, &'static [u8]>,
+    volumes: Table<'t, u32, &'static [u8]>,
+    pub(super) effects: Effects,
+}
+
+/// What follows from a committed transaction outside of the index.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Entries that were written or removed.
+    pub changed: Vec<EntryKey>,
+    /// Blobs that got a delete-intent, with their volumes.
+    pub doomed: Vec<(BlobId, u32)>,
+}
+
+impl<'t> Tables<'t> {
+    /// Opens every table, and creates those that are missing.
+    pub(super) fn open(txn: &'t WriteTransaction) -> Result<Self, Failure> {
+        Ok(Self {
+            meta: txn.open_table(META)?,
+            entries: txn.open_table(ENTRIES)?,
+            blobs: txn.open_table(BLOBS)?,
+            git: txn.open_table(GIT)?,
+            refs: txn.open_table(REFS)?,
+            partials: txn.open_table(PARTIALS)?,
+            marks: txn.open_table(MARKS)?,
+            deletions: txn.open_table(DELETIONS)?,
+            volumes: txn.open_table(VOLUMES)?,
+            effects: Effects::default(),
+        })
+    }
+
+    /// A blob id that was never given out before.
+    fn allocate(&mut self) -> Result<BlobId, Failure> {
+        let id = self.meta.get(NEXT_BLOB)?.map_or(1, |row| row.value());
+        self.meta.insert(NEXT_BLOB, id + 1)?;
+        Ok(BlobId(id))
+    }
+
+    /// Records that the chunks of a blob are to be removed. This comes before any of them is.
+    fn doom(&mut self, id: BlobId, volume: u32) -> Result<(), Failure> {
+        self.deletions.insert(id.0, DeletionRow { volume }.encode().as_slice())?;
+        self.effects.doomed.push((id, volume));
+        Ok(())
+    }
+
+    /// Forgets a blob whose last chunk is gone.
+    pub(super) fn removed(&mut self, id: BlobId) -> Result<(), Failure> {
+        self.deletions.remove(id.0)?;
+        Ok(())
+    }
+
+    /// Makes a volume part of the store.
+    fn add_volume(&mut self, number: u32) -> Result<(), Failure> {
+        if self.volumes.get(number)?.is_none() {
+            self.volumes.insert(number, VolumeRow {}.encode().as_slice())?;
+        }
+        Ok(())
+    }
+}
+
+/// Begins a transaction as all of the store's are: on disk when `commit` returns, and quick to recover from.
+pub(super) fn begin(database: &Database) -> Result<WriteTransaction, Failure> {
+    let mut txn = database.begin_write()?;
+    txn.set_durability(Durability::Immediate)?;
+    txn.set_quick_repair(true);
+    Ok(txn)
+}
+
+/// Creates the tables and the layout row of a new index.
+pub(super) fn initialize(database: &Database) -> Result<(), Failure> {
+    let txn = begin(database)?;
+    let mut tables = Tables::open(&txn)?;
+    tables.meta.insert(LAYOUT, LAYOUT_VERSION)?;
+    drop(tables);
+    txn.commit()?;
+    Ok(())
+}
+
+/// The key of a row that this program wrote.
+fn entry_key(bytes: &[u8]) -> Result<EntryKey, StoreError> {
+    EntryKey::decode(bytes).ok_or_else(|| StoreError::Damaged("the key of a row is unreadable".into()))
+}
+
+/// Reads one row.
+fn row<R: Row>(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+) -> Result<Option<R>, Failure> {
+    Ok(table.get(key)?.map(|row| R::decode(row.value())).transpose()?)
+}

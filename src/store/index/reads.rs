@@ -1,0 +1,133 @@
+//! Reads of the index: each one short transaction.
+
+use std::collections::HashMap;
+
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+};
+
+use super::{BLOBS, DELETIONS, ENTRIES, GIT, MARKS, PARTIALS, REFS, VOLUMES, entry_key};
+use crate::model::{Entry, EntryKey, RefKey, Sha256, Timestamp};
+use crate::store::error::{Failure, StoreError};
+use crate::store::records::{
+    BlobId, BlobInfo, BlobRow, DeletionRow, MarkRow, PartialRow, RefRecord, Row, sha,
+};
+use crate::store::selector::Selector;
+use crate::store::settings::PAGE_ROWS;
+
+type Bytes<'t> = TableDefinition<'t, &'static [u8], &'static [u8]>;
+
+fn table(db: &Database, of: Bytes<'_>) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, Failure> {
+    Ok(db.begin_read()?.open_table(of)?)
+}
+
+fn get<R: Row>(db: &Database, of: Bytes<'_>, key: &[u8]) -> Result<Option<R>, Failure> {
+    Ok(table(db, of)?.get(key)?.map(|row| R::decode(row.value())).transpose()?)
+}
+
+pub(in crate::store) fn entry(db: &Database, key: &EntryKey) -> Result<Option<Entry>, Failure> {
+    get(db, ENTRIES, &key.encode())
+}
+
+pub(in crate::store) fn partial(db: &Database, key: &EntryKey) -> Result<Option<PartialRow>, Failure> {
+    get(db, PARTIALS, &key.encode())
+}
+
+pub(in crate::store) fn reference(db: &Database, key: &RefKey) -> Result<Option<RefRecord>, Failure> {
+    get(db, REFS, &key.encode())
+}
+
+pub(in crate::store) fn blob(db: &Database, digest: &Sha256) -> Result<Option<BlobRow>, Failure> {
+    let table = db.begin_read()?.open_table(BLOBS)?;
+    Ok(table.get(&digest.0)?.map(|row| BlobRow::decode(row.value())).transpose()?)
+}
+
+pub(in crate::store) fn sha256_of_git(db: &Database, oid: &[u8; 20]) -> Result<Option<Sha256>, Failure> {
+    let table = db.begin_read()?.open_table(GIT)?;
+    Ok(table.get(oid)?.map(|row| sha(row.value())))
+}
+
+/// A page of a listing.
+pub(in crate::store) struct Page {
+    pub rows: Vec<(EntryKey, Entry, BlobInfo)>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Vec<u8>>,
+}
+
+/// The selected among the next rows from `from` on.
+pub(in crate::store) fn page(db: &Database, select: &Selector, from: &[u8]) -> Result<Page, Failure> {
+    let txn = db.begin_read()?;
+    let (entries, blobs) = (txn.open_table(ENTRIES)?, txn.open_table(BLOBS)?);
+    let prefix = select.prefix();
+    let mut rows = Vec::new();
+    for (i, item) in entries.range::<&[u8]>(from..)?.enumerate() {
+        let (encoded, value) = item?;
+        if !encoded.value().starts_with(&prefix) {
+            break;
+        }
+        if i == PAGE_ROWS {
+            return Ok(Page { rows, next: Some(encoded.value().to_vec()) });
+        }
+        let key = entry_key(encoded.value())?;
+        if select.matches(&key) {
+            let entry = Entry::decode(value.value())?;
+            let Some(blob) = blobs.get(&entry.blob.0)? else {
+                return Err(StoreError::Damaged(format!("{key} names bytes that are not held")).into());
+            };
+            let info = BlobRow::decode(blob.value())?.info();
+            rows.push((key, entry, info));
+        }
+    }
+    Ok(Page { rows, next: None })
+}
+
+/// Every partial fill.
+pub(in crate::store) fn partials(db: &Database) -> Result<Vec<(EntryKey, PartialRow)>, Failure> {
+    let rows = table(db, PARTIALS)?;
+    rows.iter()?
+        .map(|item| {
+            let (key, value) = item?;
+            Ok((entry_key(key.value())?, PartialRow::decode(value.value())?))
+        })
+        .collect()
+}
+
+/// Every mark that still stands.
+pub(in crate::store) fn marks(
+    db: &Database,
+    now: Timestamp,
+) -> Result<HashMap<EntryKey, Timestamp>, Failure> {
+    let rows = table(db, MARKS)?;
+    let mut marks = HashMap::new();
+    for item in rows.iter()? {
+        let (key, value) = item?;
+        let until = MarkRow::decode(value.value())?.until;
+        if until > now {
+            marks.insert(entry_key(key.value())?, until);
+        }
+    }
+    Ok(marks)
+}
+
+/// Every blob whose chunks are still to be removed.
+pub(in crate::store) fn deletions(db: &Database) -> Result<Vec<(BlobId, u32)>, Failure> {
+    let rows = db.begin_read()?.open_table(DELETIONS)?;
+    rows.iter()?
+        .map(|item| {
+            let (id, value) = item?;
+            Ok((BlobId(id.value()), DeletionRow::decode(value.value())?.volume))
+        })
+        .collect()
+}
+
+/// The numbers of all volumes.
+pub(in crate::store) fn volumes(db: &Database) -> Result<Vec<u32>, Failure> {
+    let rows = db.begin_read()?.open_table(VOLUMES)?;
+    rows.iter()?.map(|item| Ok(item?.0.value())).collect()
+}
+
+/// How many entries, blobs and partial fills there are.
+pub(in crate::store) fn counts(db: &Database) -> Result<[u64; 3], Failure> {
+    let txn = db.begin_read()?;
+    Ok([txn.open_table(ENTRIES)?.len()?, txn.open_table(BLOBS)?.len()?, txn.open_table(PARTIALS)?.len()?])
+}

@@ -1,0 +1,230 @@
+//! The rows of the index: what they say, and how they are written down.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::error::StoreError;
+use crate::model::{Commit, Entry, Expectation, Sha256, Timestamp};
+
+/// The internal name of a blob's chunks; never used twice in one store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BlobId(pub u64);
+
+/// A fill that is under way, or was when the program ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartialRecord {
+    /// What the bytes must be.
+    pub expectation: Expectation,
+    /// When the fill began.
+    pub started_at: Timestamp,
+    /// When it last made progress; it expires some time after that.
+    pub touched_at: Timestamp,
+}
+
+/// What a branch or tag was last seen to name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefRecord {
+    /// The commit.
+    pub commit: Commit,
+    /// When the hub last said so.
+    pub checked_at: Timestamp,
+    /// Commits that it named before, newest first.
+    pub previous: Vec<Commit>,
+}
+
+/// Previous commits that a [`RefRecord`] remembers.
+pub(super) const PREVIOUS_COMMITS: usize = 16;
+
+/// What is known of the bytes of one or more entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobInfo {
+    /// Where the chunks are.
+    pub id: BlobId,
+    /// The volume that holds them.
+    pub volume: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// How many entries name it.
+    pub refs: u64,
+    /// When it was last stored or served.
+    pub last_used: Timestamp,
+}
+
+/// The row of a blob.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct BlobRow {
+    pub id: BlobId,
+    pub volume: u32,
+    pub size: u64,
+    pub refs: u64,
+    pub last_used: Timestamp,
+    /// The git blob id of the same bytes, once an entry that promised it was verified.
+    pub git: Option<[u8; 20]>,
+}
+
+impl BlobRow {
+    pub(super) fn info(&self) -> BlobInfo {
+        let Self { id, volume, size, refs, last_used, git: _ } = *self;
+        BlobInfo { id, volume, size, refs, last_used }
+    }
+}
+
+/// The row of a partial fill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PartialRow {
+    pub id: BlobId,
+    pub volume: u32,
+    pub expectation: Expectation,
+    pub started_at: Timestamp,
+    pub touched_at: Timestamp,
+}
+
+impl PartialRow {
+    pub(super) fn new(id: BlobId, volume: u32, record: PartialRecord) -> Self {
+        let PartialRecord { expectation, started_at, touched_at } = record;
+        Self { id, volume, expectation, started_at, touched_at }
+    }
+
+    pub(super) fn record(self) -> PartialRecord {
+        let Self { expectation, started_at, touched_at, .. } = self;
+        PartialRecord { expectation, started_at, touched_at }
+    }
+}
+
+/// The row of a mark: until when it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MarkRow {
+    pub until: Timestamp,
+}
+
+/// The row of a blob whose chunks are to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct DeletionRow {
+    pub volume: u32,
+}
+
+/// The row of a volume. It says only that the volume belongs to this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct VolumeRow {}
+
+/// A row with a version of its own. Changing what a row says means a new version and a migration of the old.
+pub(super) trait Row: Serialize + DeserializeOwned {
+    const NAME: &'static str;
+    const VERSION: u8 = 1;
+
+    /// The version, then the fields in postcard.
+    fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![Self::VERSION])
+            .expect("rows hold only numbers, strings, options and lists, and memory is the only limit")
+    }
+
+    /// Never panics: the bytes may be damaged or written by a newer version.
+    fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        match bytes.split_first() {
+            Some((&version, fields)) if version == Self::VERSION => postcard::from_bytes(fields)
+                .map_err(|e| StoreError::Damaged(format!("the row of a {} is unreadable: {e}", Self::NAME))),
+            Some((version, _)) => Err(StoreError::Damaged(format!(
+                "the row of a {} has version {version}; this program knows version {}",
+                Self::NAME,
+                Self::VERSION
+            ))),
+            None => Err(StoreError::Damaged(format!("the row of a {} is empty", Self::NAME))),
+        }
+    }
+}
+
+impl Row for Entry {
+    const NAME: &'static str = "file";
+}
+impl Row for BlobRow {
+    const NAME: &'static str = "blob";
+}
+impl Row for PartialRow {
+    const NAME: &'static str = "partial fill";
+}
+impl Row for RefRecord {
+    const NAME: &'static str = "reference";
+}
+impl Row for MarkRow {
+    const NAME: &'static str = "mark";
+}
+impl Row for DeletionRow {
+    const NAME: &'static str = "deletion";
+}
+impl Row for VolumeRow {
+    const NAME: &'static str = "volume";
+}
+
+/// The digest in a key or a row.
+pub(super) fn sha(bytes: &[u8; 32]) -> Sha256 {
+    Sha256(*bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Digest, Promise, Promiser, Representation, Standing, hex};
+
+    /// Rows as version 1 writes them. When this fails, the meaning of what is on people's disks has changed: give
+    /// the row a new version and a migration instead of a new expected value.
+    #[test]
+    fn rows_are_written_as_version_1_says() {
+        let promises = vec![
+            Promise { digest: Digest::Sha256(Sha256([1; 32])), by: Promiser::LinkedEtag },
+            Promise { digest: Digest::GitSha1([2; 20]), by: Promiser::Etag },
+            Promise { digest: Digest::Md5([3; 16]), by: Promiser::GoogHash },
+            Promise { digest: Digest::Crc32c(4), by: Promiser::GoogHash },
+        ];
+        let representation = Representation {
+            size: Some(300),
+            etag: Some("\"e\"".into()),
+            commit: Commit::parse(&"a".repeat(40)),
+            content_type: Some("t".into()),
+            last_modified: Some("m".into()),
+        };
+        let entry = Entry {
+            blob: Sha256([1; 32]),
+            size: 300,
+            representation: representation.clone(),
+            validator: Some("v".into()),
+            promises: promises.clone(),
+            standing: Standing::Recorded,
+            stored_at: Timestamp(5),
+            checked_at: Timestamp(6),
+        };
+        let expectation =
+            Expectation { representation, promises, validator: Some("v".into()), learned_at: Timestamp(7) };
+        let described = format!("01ac0201032265220128{}01017401016d", hex("a".repeat(40).as_bytes()));
+        let promised = [
+            "04",
+            &format!("00{}00", "01".repeat(32)),
+            &format!("01{}01", "02".repeat(20)),
+            &format!("02{}02", "03".repeat(16)),
+            "030402",
+        ]
+        .concat();
+        let expected = format!("01{}ac02{described}010176{promised}010506", "01".repeat(32));
+        assert_eq!(hex(&entry.encode()), expected);
+        let partial = PartialRow {
+            id: BlobId(8),
+            volume: 9,
+            expectation,
+            started_at: Timestamp(10),
+            touched_at: Timestamp(11),
+        };
+        assert_eq!(hex(&partial.encode()), format!("010809{described}{promised}010176070a0b"));
+        assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+        assert_eq!(PartialRow::decode(&partial.encode()).unwrap(), partial);
+    }
+
+    #[test]
+    fn an_unknown_version_is_damage_and_not_a_panic() {
+        let mut bytes = MarkRow { until: Timestamp(9) }.encode();
+        assert_eq!(MarkRow::decode(&bytes).unwrap().until, Timestamp(9));
+        bytes[0] = 77;
+        for bad in [&bytes[..], &[], &[1], &[1, 0xff]] {
+            assert!(matches!(MarkRow::decode(bad), Err(StoreError::Damaged(_))), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Which entries a listing or a removal is about.
+
+use crate::model::{EntryKey, Hub};
+
+/// Selects entries; what is absent matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// The dialect.
+    pub hub: Option<Hub>,
+    /// The repository as `Repo` shows it: `organization/model`, `datasets/organization/name`.
+    pub repo: Option<String>,
+    /// The revision under which the entry is kept: a commit, a version, or a mutable name.
+    pub revision: Option<String>,
+    /// The path within the repository.
+    pub path: Option<String>,
+}
+
+impl Selector {
+    /// Whether an entry is selected.
+    pub fn matches(&self, key: &EntryKey) -> bool {
+        self.hub.is_none_or(|hub| hub == key.hub)
+            && self.repo.as_ref().is_none_or(|repo| {
+                repo.strip_prefix(key.repo.kind.prefix()).is_some_and(|id| id == key.repo.id)
+            })
+            && self.revision.as_ref().is_none_or(|revision| *revision == key.revision)
+            && self.path.as_ref().is_none_or(|path| *path == key.path)
+    }
+
+    /// What the encoded key of every selected entry begins with. The hub's root comes second in the key and is never
+    /// selected, so no more than the hub can be told in advance.
+    pub(super) fn prefix(&self) -> Vec<u8> {
+        self.hub.map_or_else(Vec::new, |hub| format!("{hub}\0").into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{HubRoot, Repo, RepoKind};
+
+    #[test]
+    fn a_selector_compares_each_part_that_it_names() {
+        let key = EntryKey {
+            hub: Hub::HuggingFace,
+            root: HubRoot::parse("https://huggingface.co").unwrap(),
+            repo: Repo { kind: RepoKind::Dataset, id: "a/b".into() },
+            revision: "main".into(),
+            path: "x/y.json".into(),
+        };
+        let all = Selector::default();
+        assert!(all.matches(&key));
+        assert!(all.prefix().is_empty());
+        let hub = Selector { hub: Some(Hub::HuggingFace), ..all.clone() };
+        assert!(hub.matches(&key) && key.encode().starts_with(&hub.prefix()));
+        assert!(!Selector { hub: Some(Hub::Mozilla), ..all.clone() }.matches(&key));
+        for (repo, selected) in [("datasets/a/b", true), ("a/b", false), ("spaces/a/b", false)] {
+            assert_eq!(Selector { repo: Some(repo.into()), ..all.clone() }.matches(&key), selected, "{repo}");
+        }
+        assert!(!Selector { revision: Some("v1".into()), ..all.clone() }.matches(&key));
+        assert!(!Selector { path: Some("x".into()), ..all }.matches(&key));
+    }
+}

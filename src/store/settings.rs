@@ -1,0 +1,136 @@
+//! What an operator can say about the store, and the sizes that are not up to them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Bytes in every chunk of a blob but the last.
+///
+/// redb rounds a value and its page header up to a power of two, so a value of exactly 1 MiB would take 2 MiB on
+/// disk; the 64 bytes leave room for the header.
+pub const CHUNK: usize = (1 << 20) - 64;
+
+/// Blobs up to this size are kept whole in memory while they are in demand.
+pub const SMALL: u64 = 64 << 10;
+
+/// Bytes of chunks that one volume transaction takes at most.
+pub(super) const BATCH_BYTES: usize = 16 << 20;
+
+/// Bytes of chunks that wait for one volume or are being written; whoever has more to write waits.
+pub(super) const QUEUE_BYTES: usize = 32 << 20;
+
+/// Index changes that wait or are being written; whoever has more to change waits.
+pub(super) const QUEUE_CHANGES: usize = 1024;
+
+/// Index changes that one transaction takes at most.
+pub(super) const BATCH_CHANGES: usize = 256;
+
+/// Chunks that one transaction removes at most: redb reads what it removes while it holds the write lock.
+pub(super) const REMOVE_CHUNKS: usize = 64;
+
+/// Rows that one transaction visits or removes at most, so that a long listing pins no freed pages.
+pub(super) const PAGE_ROWS: usize = 512;
+
+/// How long last uses stay in memory only.
+pub(super) const USES_FLUSH: Duration = Duration::from_secs(60);
+
+/// Last uses in memory after which they are written early.
+pub(super) const USES_MAX: usize = 16 << 10;
+
+/// The number of a volume's chunks for a blob of `size` bytes.
+pub fn chunks_of(size: u64) -> u32 {
+    u32::try_from(size.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX)
+}
+
+/// Bytes of chunk `index` in a blob of `size` bytes; zero past the end.
+pub(super) fn chunk_len(size: u64, index: u32) -> usize {
+    let left = size.saturating_sub(u64::from(index) * CHUNK as u64);
+    usize::try_from(left).unwrap_or(CHUNK).min(CHUNK)
+}
+
+/// What the store is told at start.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The data directory; created with mode 0700 if it is missing.
+    pub dir: PathBuf,
+    /// A volume that holds this much takes no new blobs.
+    pub volume_max_bytes: u64,
+    /// Memory that redb may use for pages: one budget over the index and all volumes.
+    pub cache_bytes: usize,
+    /// Memory for whole small blobs and hot index rows.
+    pub small_cache_bytes: u64,
+    /// Partial fills that nobody touched for this long are removed.
+    pub partial_expiry: Duration,
+    /// Space on the file system that chunks never take, so that the index can always be written.
+    pub min_free_bytes: u64,
+}
+
+impl Settings {
+    /// The defaults, in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            volume_max_bytes: 64 << 30,
+            cache_bytes: 64 << 20,
+            small_cache_bytes: 32 << 20,
+            partial_expiry: Duration::from_secs(7 * 24 * 3600),
+            min_free_bytes: 64 << 20,
+        }
+    }
+}
+
+/// How the page cache budget is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// For the index.
+    pub index: usize,
+    /// For the volume that new blobs go to.
+    pub writer: usize,
+    /// For each other volume.
+    pub reader: usize,
+}
+
+impl Shares {
+    /// Divides `budget` between the index and `volumes` volumes.
+    ///
+    /// The volume being written wants twice its batch, because redb gives half of a cache to dirty pages and reads
+    /// the rest back for their checksums. Readers fare well with next to nothing: the kernel caches the file. Their
+    /// share is a power of two, so that it changes (which reopens the volume) only when their number doubles.
+    pub fn of(budget: usize, volumes: usize) -> Self {
+        let index = (budget / 8).min(8 << 20);
+        let rest = budget - index;
+        let others = volumes.saturating_sub(1);
+        if others == 0 {
+            return Self { index, writer: rest, reader: 0 };
+        }
+        let writer = (2 * BATCH_BYTES).min(rest / 3 * 2);
+        let share = (rest - writer) / others;
+        let reader = if share == 0 { 0 } else { 1 << share.ilog2() };
+        Self { index, writer, reader }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_caches_of_any_number_of_volumes_stay_within_the_budget() {
+        for budget in [0, 4096, 1 << 20, 64 << 20, 1 << 30] {
+            for volumes in 0..200 {
+                let s = Shares::of(budget, volumes);
+                assert!(s.index + s.writer + s.reader * volumes.saturating_sub(1) <= budget);
+            }
+        }
+        assert_eq!(Shares::of(64 << 20, 2).writer, 32 << 20);
+    }
+
+    #[test]
+    fn chunk_lengths_add_up_to_the_size() {
+        let chunk = CHUNK as u64;
+        for size in [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk, 5 * chunk + 7] {
+            let sum: u64 = (0..chunks_of(size)).map(|i| chunk_len(size, i) as u64).sum();
+            assert_eq!(sum, size);
+            assert_eq!(chunk_len(size, chunks_of(size)), 0);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Blobs that several entries name, and who may name what.
+
+use super::*;
+use crate::model::{Digest, Promise, Promiser};
+
+#[tokio::test]
+async fn equal_bytes_are_held_once_and_until_the_last_entry_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let bytes = pattern(1, 2 * CHUNK);
+    let size = bytes.len() as u64;
+    fill(&store, &key("a"), &bytes).await.unwrap();
+    fill(&store, &key("b"), &bytes).await.unwrap();
+    store.link(&key("c"), entry(&bytes), &[]).await.unwrap();
+    store.link(&key("c"), entry(&bytes), &[]).await.unwrap();
+    fill(&store, &key("c"), &bytes).await.unwrap();
+    removed_but(&store, 0).await;
+    assert_eq!(held(&store), size);
+    assert_eq!(store.blob(&digest(&bytes)).unwrap().unwrap().refs, 3);
+    for (path, blobs) in [("a", 0), ("c", 0), ("b", 1)] {
+        assert!(read(&store, &key(path)).unwrap() == bytes);
+        let removed =
+            store.remove(&Selector { path: Some(path.into()), ..Selector::default() }).await.unwrap();
+        assert_eq!(removed, Removed { entries: 1, partials: 0, blobs, bytes: blobs * size });
+        assert!(store.entry(&key(path)).unwrap().is_none());
+    }
+    removed_but(&store, 0).await;
+    assert_eq!(held(&store), 0);
+    assert!(store.open_blob(&digest(&bytes)).unwrap().is_none());
+    let absent = store.link(&key("a"), entry(&bytes), &[]).await;
+    assert!(matches!(absent, Err(CommitError::NoBlob)), "{absent:?}");
+}
+
+#[tokio::test]
+async fn whoever_reads_a_blob_keeps_it_from_being_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let bytes = pattern(1, 3 * CHUNK);
+    fill(&store, &key("a"), &bytes).await.unwrap();
+    let first = store.open_blob(&digest(&bytes)).unwrap().unwrap();
+    let second = first.clone();
+    store.remove(&Selector::default()).await.unwrap();
+    assert!(store.open_blob(&digest(&bytes)).unwrap().is_none(), "nobody new may read it");
+    drop(first);
+    // Other work passes through the same thread, and still nothing is removed.
+    fill(&store, &key("b"), &pattern(2, 10)).await.unwrap();
+    removed_but(&store, 1).await;
+    assert_eq!(read_blob(&second, bytes.len() as u64).unwrap(), bytes);
+    drop(second);
+    removed_but(&store, 0).await;
+    assert_eq!(held(&store), 10);
+}
+
+#[tokio::test]
+async fn a_mutable_key_lets_go_of_what_it_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let (old, new) = (pattern(1, 100), pattern(2, CHUNK + 100));
+    let main = key_at("main", "a");
+    fill(&store, &main, &old).await.unwrap();
+    assert_eq!(read(&store, &main).unwrap(), old);
+    fill(&store, &main, &new).await.unwrap();
+    assert!(read(&store, &main).unwrap() == new);
+    removed_but(&store, 0).await;
+    assert_eq!(held(&store), new.len() as u64);
+    assert!(store.blob(&digest(&old)).unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_immutable_key_keeps_its_bytes_also_across_equivalent_roots() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let (held, offered) = (pattern(1, 100), pattern(2, 100));
+    fill(&store, &key("a"), &held).await.unwrap();
+    let elsewhere = EntryKey { root: root(2), ..key("a") };
+    let conflict = |result: Result<_, CommitError>| match result {
+        Err(CommitError::Conflict { held: h, offered: o }) => {
+            assert_eq!((h, o), (digest(&held), digest(&offered)));
+        }
+        other => panic!("{other:?}"),
+    };
+    conflict(fill(&store, &key("a"), &offered).await);
+    fill(&store, &key("other"), &offered).await.unwrap();
+    conflict(store.link(&key("a"), entry(&offered), &[]).await);
+    conflict(store.link(&elsewhere, entry(&offered), &[root(3), root(1)]).await);
+    assert_eq!(read(&store, &key("a")).unwrap(), held);
+    assert_eq!(store.blob(&digest(&offered)).unwrap().unwrap().refs, 1, "a refusal changes nothing");
+    store.link(&elsewhere, entry(&held), &[root(1)]).await.unwrap();
+    let third = EntryKey { root: root(3), ..key("a") };
+    store.link(&third, entry(&offered), &[]).await.unwrap();
+    // The refused fill is still there, for its owner to discard.
+    assert!(store.partial(&key("a")).unwrap().is_some());
+    store.discard_partial(&key("a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn git_ids_lead_to_bytes_only_when_they_were_verified() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let (oid, other) = ([1; 20], [2; 20]);
+    let bytes = pattern(1, 100);
+    let promise = |oid| Promise { digest: Digest::GitSha1(oid), by: Promiser::Etag };
+    fill(&store, &key("a"), &bytes).await.unwrap();
+    let recorded = Entry { promises: vec![promise(other)], ..entry(&bytes) };
+    store.link(&key("b"), recorded, &[]).await.unwrap();
+    assert_eq!(store.sha256_of_git(&other).unwrap(), None);
+    let verified = Entry { promises: vec![promise(oid)], standing: Standing::Verified, ..entry(&bytes) };
+    store.link(&key("c"), verified, &[]).await.unwrap();
+    assert_eq!(store.sha256_of_git(&oid).unwrap(), Some(digest(&bytes)));
+    store.remove(&Selector { path: Some("c".into()), ..Selector::default() }).await.unwrap();
+    assert_eq!(store.sha256_of_git(&oid).unwrap(), Some(digest(&bytes)), "the bytes are the same");
+    store.remove(&Selector::default()).await.unwrap();
+    assert_eq!(store.sha256_of_git(&oid).unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_never_see_a_blob_without_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let main = key_at("main", "a");
+    fill(&store, &main, &pattern(0, 70_000)).await.unwrap();
+    let readers: Vec<_> = (0..3)
+        .map(|_| {
+            let (store, main) = (store.clone(), main.clone());
+            tokio::task::spawn_blocking(move || {
+                let mut seen = std::collections::HashSet::new();
+                while seen.len() < 40 {
+                    let entry = store.entry(&main).unwrap().expect("there is always an entry");
+                    // Replaced in between: the caller would look again.
+                    let Some(blob) = store.open_blob(&entry.blob).unwrap() else { continue };
+                    assert_eq!(digest(&read_blob(&blob, entry.size).unwrap()), entry.blob);
+                    seen.insert(entry.blob);
+                    if entry.checked_at == Timestamp(0) {
+                        break;
+                    }
+                }
+            })
+        })
+        .collect();
+    for round in 1..120 {
+        fill(&store, &main, &pattern(round, 70_000)).await.unwrap();
+    }
+    store.confirm(&main, Timestamp(0)).await.unwrap();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    removed_but(&store, 0).await;
+    assert_eq!(held(&store), 70_000);
+}

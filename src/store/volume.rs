@@ -1,0 +1,245 @@
+//! One volume: its database, its writer thread, and how full it is.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::blob::{Blob, Leases};
+use super::chunks;
+use super::disk::{Disk, blocks};
+use super::error::StoreError;
+use super::handle::Handle;
+use super::index::queue::Notifier;
+use super::records::BlobId;
+use super::settings::{CHUNK, QUEUE_BYTES};
+use super::writer::{Message, Write, Writer};
+
+/// Pages of a volume that are neither chunks nor free: trees, the allocator's state, what the last commits freed.
+const OVERHEAD: u64 = 8 << 20;
+
+/// Holes that every volume has, between tree pages that were never written.
+const HOLES: u64 = 4 << 20;
+
+/// A file of chunks.
+pub(super) struct Volume {
+    number: u32,
+    disk: Arc<Disk>,
+    handle: Arc<Handle>,
+    /// Bytes of all chunks.
+    held: AtomicU64,
+    /// Bytes that running fills still expect to write.
+    reserved: AtomicU64,
+    /// Blobs that the writer waits to remove until nobody holds them.
+    doomed: AtomicUsize,
+    waiting: Arc<Semaphore>,
+    thread: Mutex<Thread>,
+}
+
+/// The writer's thread is started by the first write: most volumes of a large store are only read.
+enum Thread {
+    Idle,
+    Running(Sender<Message>, JoinHandle<()>),
+    Closed,
+}
+
+/// What a writer needs of the rest of the store.
+#[derive(Clone)]
+pub(super) struct Neighbours {
+    pub leases: Arc<Leases>,
+    pub index: Notifier,
+}
+
+impl Volume {
+    pub(super) fn new(number: u32, disk: Arc<Disk>, handle: Handle) -> Result<Self, StoreError> {
+        let held = if handle.is_open() { handle.run(chunks::held)? } else { 0 };
+        Ok(Self {
+            number,
+            disk,
+            handle: Arc::new(handle),
+            held: AtomicU64::new(held),
+            reserved: AtomicU64::new(0),
+            doomed: AtomicUsize::new(0),
+            waiting: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            thread: Mutex::new(Thread::Idle),
+        })
+    }
+
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(super) fn handle(&self) -> &Arc<Handle> {
+        &self.handle
+    }
+
+    /// What counts against the size of a volume: what it holds and what it will.
+    pub(super) fn load(&self) -> u64 {
+        self.held.load(Ordering::Relaxed).saturating_add(self.reserved.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_held(&self, bytes: u64) {
+        self.held.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How much can be written, as far as can be told.
+    pub(super) fn room(&self) -> io::Result<Room> {
+        // A lost file has no room of its own; writing to it says what is wrong with it.
+        let (len, on_disk) = fs::metadata(self.handle.path()).map_or((0, 0), |m| (m.len(), blocks(&m)));
+        let held = self.held.load(Ordering::Relaxed);
+        Ok(Room {
+            above: self.disk.free()?.saturating_sub(self.disk.min_free()),
+            inside: len.saturating_sub(held + held / 64 + OVERHEAD),
+            holes: len.saturating_sub(on_disk),
+        })
+    }
+
+    pub(super) fn read(&self, id: BlobId, index: u32) -> Result<Option<Bytes>, StoreError> {
+        self.handle.run(|database| chunks::read(database, id, index))
+    }
+
+    pub(super) fn list(&self, id: BlobId) -> Result<Vec<(u32, u32)>, StoreError> {
+        self.handle.run(|database| chunks::list(database, id))
+    }
+
+    /// Queues a chunk; the receiver fires when it is on disk. Waits while the queue is full.
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        neighbours: &Neighbours,
+        blob: &Blob,
+        index: u32,
+        segments: Vec<Bytes>,
+    ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
+        let len = segments.iter().map(Bytes::len).sum::<usize>();
+        if len == 0 || len > CHUNK {
+            return Err(StoreError::Misuse("a chunk has from one to CHUNK bytes"));
+        }
+        let permits = u32::try_from(len).map_err(|_| StoreError::Misuse("a chunk is too long"))?;
+        let permit =
+            self.waiting.clone().acquire_many_owned(permits).await.map_err(|_| StoreError::Closed)?;
+        let (reply, receiver) = oneshot::channel();
+        let write = Write { blob: blob.clone(), index, segments, len, reply, _permit: permit };
+        self.send(neighbours, Message::Write(write))?;
+        Ok(receiver)
+    }
+
+    /// Has the chunks of a blob removed once nobody holds it. Its delete-intent is on disk.
+    pub(super) fn remove(self: &Arc<Self>, neighbours: &Neighbours, id: BlobId) {
+        if let Err(e) = self.send(neighbours, Message::Remove(id)) {
+            tracing::debug!(blob = id.0, error = %e, "a removal is left to the next start");
+        }
+    }
+
+    /// How many blobs the writer waits to remove.
+    pub(super) fn doomed(&self) -> &AtomicUsize {
+        &self.doomed
+    }
+
+    /// Tells the writer that somebody let go of a blob, if it waits for that.
+    pub(super) fn lease_ended(&self) {
+        if self.doomed.load(Ordering::SeqCst) > 0
+            && let Thread::Running(sender, _) = &*self.thread()
+        {
+            // Carries no lease, so dropping it under the lock is harmless.
+            let _ = sender.send(Message::Wake);
+        }
+    }
+
+    fn send(self: &Arc<Self>, neighbours: &Neighbours, message: Message) -> Result<(), StoreError> {
+        let mut thread = self.thread();
+        if let Thread::Idle = *thread {
+            let (sender, receiver) = channel();
+            let writer = Writer::new(self.number, self.handle.clone(), neighbours.clone(), receiver);
+            let volume = Arc::downgrade(self);
+            let name = format!("hubcache-v{:04}", self.number);
+            let running = thread::Builder::new().name(name).spawn(move || writer.run(&volume))?;
+            *thread = Thread::Running(sender, running);
+        }
+        let sender = match &*thread {
+            Thread::Running(sender, _) => sender.clone(),
+            Thread::Idle | Thread::Closed => return Err(StoreError::Closed),
+        };
+        // A message that cannot be sent may drop a lease, and that takes the lock again.
+        drop(thread);
+        sender.send(message).map_err(|_| StoreError::Closed)
+    }
+
+    /// Lets nobody new in; the writer ends once it has written what waits.
+    pub(super) fn begin_close(&self) -> Option<JoinHandle<()>> {
+        self.waiting.close();
+        match std::mem::replace(&mut *self.thread(), Thread::Closed) {
+            Thread::Running(sender, running) => {
+                let _ = sender.send(Message::Close);
+                Some(running)
+            }
+            Thread::Idle | Thread::Closed => None,
+        }
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Thread> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where there is room for more chunks.
+///
+/// A redb file hardly ever shrinks, so after a removal the room is inside of the file and not on the disk. But the
+/// file also has holes, most of all behind its last page, and redb does not know free pages that have a place on the
+/// disk from those that do not.
+pub(super) struct Room {
+    /// Free on the disk, above the floor.
+    above: u64,
+    /// In free pages of the file.
+    inside: u64,
+    /// How much of the file has no place on the disk.
+    holes: u64,
+}
+
+impl Room {
+    /// Bytes that fit wherever redb puts them.
+    pub(super) fn sure(&self) -> u64 {
+        if self.holes <= self.above + HOLES { self.above.max(self.inside) } else { self.above }
+    }
+
+    /// Bytes that fit once the file ends at its last page.
+    pub(super) fn possible(&self) -> u64 {
+        self.above.max(self.inside)
+    }
+}
+
+/// Room that a volume keeps for one fill.
+pub(super) struct Reservation {
+    volume: Arc<Volume>,
+    bytes: AtomicU64,
+}
+
+impl Reservation {
+    pub(super) fn new(volume: Arc<Volume>, bytes: u64) -> Self {
+        volume.reserved.fetch_add(bytes, Ordering::Relaxed);
+        Self { volume, bytes: AtomicU64::new(bytes) }
+    }
+
+    pub(super) fn volume(&self) -> &Arc<Volume> {
+        &self.volume
+    }
+
+    /// Gives back up to `bytes` of it.
+    pub(super) fn release(&self, bytes: u64) {
+        let before = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
+        let released = before.unwrap_or(0).min(bytes);
+        self.volume.reserved.fetch_sub(released, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.release(u64::MAX);
+    }
+}

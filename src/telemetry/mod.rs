@@ -1,0 +1,279 @@
+//! Counters and their names, and what the log is to look like.
+//!
+//! Pure bookkeeping: whoever records a duration measures it, and nothing here opens a socket or asks a clock. The
+//! labels come from closed sets ([`Hub`], [`Outcome`]), so no client can make the number of series grow.
+
+pub mod log;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::model::{Hub, Outcome};
+
+/// The media type of what [`Telemetry::render`] returns.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Requests by hub, then by outcome; the row behind the hubs counts requests that name none.
+type Requests = Vec<[Counter; Outcome::ALL.len()]>;
+
+/// Every counter of the program; a clone counts into the same ones.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    registry: Registry,
+    requests: Requests,
+    request_seconds: Histogram,
+    served_bytes: PerHub,
+    upstream_requests: PerHub,
+    upstream_bytes: PerHub,
+    cache_bytes: Gauge,
+    inflight_fetches: Gauge,
+    coalesced: Counter,
+    verify_failures: Counter,
+    fill_seconds: Histogram,
+}
+
+impl Telemetry {
+    /// All counters at zero; `version` is what `hubcache_build_info` tells.
+    pub fn new(version: &'static str) -> Self {
+        let mut registry = Registry::with_prefix("hubcache");
+        let requests = register_requests(&mut registry);
+        let request_seconds = register(
+            &mut registry,
+            "request_duration_seconds",
+            "Time from the head of a request to the end of its response",
+            Histogram::new(REQUEST_BUCKETS_SECONDS),
+        );
+        let served_bytes = PerHub::register(&mut registry, "served_bytes", "Body bytes sent to clients");
+        let upstream_requests = PerHub::register(
+            &mut registry,
+            "upstream_requests",
+            "Requests sent to the hub, redirects included",
+        );
+        let upstream_bytes =
+            PerHub::register(&mut registry, "upstream_bytes", "Body bytes received from the hub");
+        let cache_bytes = register(
+            &mut registry,
+            "cache_bytes",
+            "Space that the data directory takes, in bytes of disk blocks",
+            Gauge::default(),
+        );
+        let inflight_fetches =
+            register(&mut registry, "inflight_fetches", "Fills that are running now", Gauge::default());
+        let coalesced = register(
+            &mut registry,
+            "coalesced_requests",
+            "Requests that followed a fill which another request began",
+            Counter::default(),
+        );
+        let verify_failures = register(
+            &mut registry,
+            "verify_failures",
+            "Downloads whose bytes were not what was promised",
+            Counter::default(),
+        );
+        let fill_seconds = register(
+            &mut registry,
+            "fill_duration_seconds",
+            "Time from the start of a fill to its end",
+            Histogram::new(FILL_BUCKETS_SECONDS),
+        );
+        registry.register("build", "The version that is running", Info::new([("version", version)]));
+        let shared = Shared {
+            registry,
+            requests,
+            request_seconds,
+            served_bytes,
+            upstream_requests,
+            upstream_bytes,
+            cache_bytes,
+            inflight_fetches,
+            coalesced,
+            verify_failures,
+            fill_seconds,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// A request ended as `outcome`, `took` after its head was read; `hub` is `None` where it named none.
+    pub fn request_ended(&self, hub: Option<Hub>, outcome: Outcome, took: Duration) {
+        let row = hub.map_or(Hub::ALL.len(), hub_index);
+        self.shared.requests[row][outcome as usize].inc();
+        self.shared.request_seconds.observe(took.as_secs_f64());
+        if outcome == Outcome::Collapsed {
+            self.shared.coalesced.inc();
+        }
+    }
+
+    /// Body bytes of a file of `hub` went out to a client.
+    pub fn served(&self, hub: Hub, size_bytes: u64) {
+        self.shared.served_bytes.add(hub, size_bytes);
+    }
+
+    /// A request goes out to `hub`, or to where it redirected.
+    pub fn upstream_request(&self, hub: Hub) {
+        self.shared.upstream_requests.add(hub, 1);
+    }
+
+    /// Body bytes came in from `hub`, or from where it redirected.
+    pub fn upstream_received(&self, hub: Hub, size_bytes: u64) {
+        self.shared.upstream_bytes.add(hub, size_bytes);
+    }
+
+    /// A fill begins; it counts as running until the guard is dropped.
+    #[must_use]
+    pub fn fetch_started(&self) -> FetchRunning {
+        self.shared.inflight_fetches.inc();
+        FetchRunning(self.shared.inflight_fetches.clone())
+    }
+
+    /// A fill ended, well or badly, `took` after it began.
+    pub fn fill_ended(&self, took: Duration) {
+        self.shared.fill_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Downloaded bytes were not what was promised.
+    pub fn verify_failed(&self) {
+        self.shared.verify_failures.inc();
+    }
+
+    /// How much space the data directory takes.
+    pub fn set_cache_bytes(&self, disk_bytes: u64) {
+        self.shared.cache_bytes.set(i64::try_from(disk_bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Everything in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        encode(&mut out, &self.shared.registry).expect("a String takes every write");
+        out
+    }
+}
+
+/// A fill that `hubcache_inflight_fetches` counts.
+#[derive(Debug)]
+pub struct FetchRunning(Gauge);
+
+impl Drop for FetchRunning {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+// From a hit out of memory to a file of many gigabytes over a slow line.
+const REQUEST_BUCKETS_SECONDS: [f64; 14] =
+    [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0];
+const FILL_BUCKETS_SECONDS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0];
+
+/// One counter for each hub, resolved once so that counting takes no lock.
+#[derive(Debug)]
+struct PerHub([Counter; Hub::ALL.len()]);
+
+impl PerHub {
+    fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let counters = Hub::ALL.map(|hub| family.get_or_create_owned(&[("hub", hub.name())]));
+        registry.register(name, help, family);
+        Self(counters)
+    }
+
+    fn add(&self, hub: Hub, n: u64) {
+        self.0[hub_index(hub)].inc_by(n);
+    }
+}
+
+fn hub_index(hub: Hub) -> usize {
+    match hub {
+        Hub::Mozilla => 0,
+        Hub::HuggingFace => 1,
+    }
+}
+
+fn register_requests(registry: &mut Registry) -> Requests {
+    let family = Family::<[(&'static str, &'static str); 2], Counter>::default();
+    let rows = Hub::ALL.iter().map(|hub| hub.name()).chain(["none"]);
+    let requests = rows
+        .map(|hub| {
+            Outcome::ALL
+                .map(|outcome| family.get_or_create_owned(&[("hub", hub), ("result", outcome.name())]))
+        })
+        .collect();
+    registry.register("requests", "Requests by the hub they name and how they ended", family);
+    requests
+}
+
+fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_stands_where_its_label_says() {
+        for (i, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, i, "{}", outcome.name());
+        }
+        for (i, hub) in Hub::ALL.into_iter().enumerate() {
+            assert_eq!(hub_index(hub), i, "{hub}");
+        }
+        let telemetry = Telemetry::new("1.2.3");
+        telemetry.request_ended(Some(Hub::HuggingFace), Outcome::Hit, Duration::from_millis(3));
+        telemetry.request_ended(None, Outcome::Rejected, Duration::from_millis(3));
+        telemetry.served(Hub::Mozilla, 10);
+        let text = telemetry.render();
+        for line in [
+            r#"hubcache_requests_total{hub="huggingface",result="hit"} 1"#,
+            r#"hubcache_requests_total{hub="mozilla",result="hit"} 0"#,
+            r#"hubcache_requests_total{hub="none",result="rejected"} 1"#,
+            r#"hubcache_served_bytes_total{hub="mozilla"} 10"#,
+            "hubcache_request_duration_seconds_count 2",
+            r#"hubcache_build_info{version="1.2.3"} 1"#,
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_name_that_dashboards_use_is_there() {
+        let text = Telemetry::new("0").render();
+        for name in [
+            "hubcache_requests_total{",
+            "hubcache_upstream_requests_total{",
+            "hubcache_upstream_bytes_total{",
+            "hubcache_served_bytes_total{",
+            "hubcache_cache_bytes ",
+            "hubcache_inflight_fetches ",
+            "hubcache_coalesced_requests_total ",
+            "hubcache_verify_failures_total ",
+            "hubcache_request_duration_seconds_bucket{",
+            "hubcache_fill_duration_seconds_bucket{",
+            "hubcache_build_info{",
+        ] {
+            assert!(text.lines().any(|l| l.starts_with(name)), "{name} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_fetch_counts_as_running_until_its_guard_is_dropped() {
+        let telemetry = Telemetry::new("0");
+        let running = telemetry.fetch_started();
+        assert!(telemetry.render().contains("hubcache_inflight_fetches 1\n"));
+        drop(running);
+        assert!(telemetry.render().contains("hubcache_inflight_fetches 0\n"));
+    }
+}

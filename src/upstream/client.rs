@@ -1,0 +1,279 @@
+//! Asking a hub about a file, and for it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty, Limited, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
+
+use super::redirect::{is_redirect, same_origin, target};
+use super::tls::{BuildError, connector};
+use super::{Failure, FileBody, Refusal, Settings};
+use crate::hub::{self, Hop};
+use crate::model::{Expectation, Hub, HubRoot, Resource, Secret, Timestamp};
+use crate::telemetry::Telemetry;
+
+/// Longest text of a refusal that is read, in bytes.
+const MAX_REFUSAL: usize = 16 * 1024;
+/// Hosts whose connections are counted; a hub that redirects to ever new hosts makes the count start again.
+const MAX_HOSTS: usize = 256;
+
+pub(super) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Reaches the hubs.
+pub struct Client {
+    pub(super) pool: Pool<HttpsConnector<HttpConnector>, RequestBody>,
+    pub(super) settings: Settings,
+    pub(super) telemetry: Telemetry,
+    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// Which bytes of a file are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Want {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte; `None` to the end.
+    pub end: Option<u64>,
+    /// The tag that the bytes held so far came with.
+    pub validator: Option<String>,
+}
+
+/// A file on its way.
+pub struct Answer {
+    /// What the hub says of the file.
+    pub expectation: Expectation,
+    /// Where in the file the body begins: where it was asked to, or 0 from a hub that ignores ranges.
+    pub start: u64,
+    /// One past the last byte that the body will bring, if the hub said so.
+    pub end: Option<u64>,
+    /// Whether the hub answers ranges of this file.
+    pub takes_ranges: bool,
+    /// The bytes.
+    pub body: FileBody,
+}
+
+impl Client {
+    /// A client for these hubs.
+    ///
+    /// # Errors
+    /// When the CA bundle cannot be used.
+    pub fn new(settings: Settings, telemetry: Telemetry) -> Result<Self, BuildError> {
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_max_idle_per_host(settings.max_connections_per_host)
+            .build(connector(&settings)?);
+        Ok(Self { pool, settings, telemetry, hosts: Mutex::default() })
+    }
+
+    /// Where a hub is.
+    pub fn root(&self, hub: Hub) -> &HubRoot {
+        &self.settings.roots[&hub]
+    }
+
+    /// Other roots whose entries count as this hub's own.
+    pub fn equivalents(&self, hub: Hub) -> &[HubRoot] {
+        self.settings.equivalents.get(&hub).map_or(&[], Vec::as_slice)
+    }
+
+    /// The limits in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Asks about a file (HEAD). The redirect to a content network is read and not followed.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn inquire(&self, resource: &Resource, credential: Option<&Secret>) -> Result<Expectation, Failure> {
+        let mut hops = Vec::new();
+        let mut url = self.url(resource)?;
+        let home = url.origin();
+        loop {
+            let headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
+            let response = self.send(Method::HEAD, &url, headers, resource.hub).await?;
+            let (head, _) = response.into_parts();
+            hops.push(Hop { status: head.status, at_hub: same_origin(&home, &url), headers: head.headers });
+            let hop = &hops[hops.len() - 1];
+            if is_redirect(hop.status) {
+                let next = target(&url, &hop.headers)?;
+                if !same_origin(&home, &next) && resource.hub == Hub::HuggingFace {
+                    break;
+                }
+                self.count_hops(&hops)?;
+                url = next;
+            } else if hop.status.is_success() {
+                break;
+            } else {
+                return Err(refused(hop, Bytes::new()));
+            }
+        }
+        hub::expectation(resource, &hops, Timestamp::now()).map_err(Failure::Misread)
+    }
+
+    /// Asks for the bytes of a file (GET), following redirects.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn fetch(
+        &self,
+        resource: &Resource,
+        want: &Want,
+        credential: Option<&Secret>,
+    ) -> Result<Answer, Failure> {
+        let mut hops = Vec::new();
+        let mut url = self.url(resource)?;
+        let home = url.origin();
+        loop {
+            let mut headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
+            add_range(&mut headers, want);
+            let permit = self.permit(&url).await?;
+            let response = self.send(Method::GET, &url, headers, resource.hub).await?;
+            let (head, body) = response.into_parts();
+            let hop = Hop { status: head.status, at_hub: same_origin(&home, &url), headers: head.headers };
+            if !is_redirect(hop.status) {
+                return self.answer(resource, want, hops, hop, body, permit).await;
+            }
+            drain(body).await;
+            drop(permit);
+            url = target(&url, &hop.headers)?;
+            hops.push(hop);
+            self.count_hops(&hops)?;
+        }
+    }
+
+    async fn answer(
+        &self,
+        resource: &Resource,
+        want: &Want,
+        mut hops: Vec<Hop>,
+        last: Hop,
+        body: Incoming,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Answer, Failure> {
+        let status = last.status;
+        if status == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Err(Failure::OutOfRange);
+        }
+        if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            let text = Limited::new(body, MAX_REFUSAL).collect();
+            let text = tokio::time::timeout(self.settings.stall_timeout, text).await;
+            let text = text.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes);
+            return Err(refused(&last, text.unwrap_or_default()));
+        }
+        let gzip = match last.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+            None | Some(b"" | b"identity") => false,
+            Some(b"gzip" | b"x-gzip") => true,
+            Some(other) => return Err(Failure::Encoding(String::from_utf8_lossy(other).into_owned())),
+        };
+        let (start, end) = match (status, hub::content_range(&last.headers)) {
+            (StatusCode::PARTIAL_CONTENT, Some((first, last, _))) if first == want.start && !gzip => {
+                (first, Some(last + 1))
+            }
+            (StatusCode::PARTIAL_CONTENT, _) => return Err(Failure::Shifted),
+            _ => (0, None),
+        };
+        let accepts = last.headers.get(header::ACCEPT_RANGES).is_none_or(|v| v != "none");
+        let takes_ranges = accepts && !gzip && (want.start == 0 && want.end.is_none() || status != StatusCode::OK);
+        hops.push(last);
+        let expectation = hub::expectation(resource, &hops, Timestamp::now()).map_err(Failure::Misread)?;
+        let body = FileBody::new(body, gzip, self.settings.stall_timeout, permit);
+        Ok(Answer { expectation, start, end, takes_ranges, body })
+    }
+
+    fn url(&self, resource: &Resource) -> Result<Url, Failure> {
+        let text = format!("{}{}", self.root(resource.hub), hub::file_path(resource));
+        Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))
+    }
+
+    fn count_hops(&self, hops: &[Hop]) -> Result<(), Failure> {
+        if hops.len() > self.settings.max_redirects {
+            return Err(Failure::BadRedirect("chain is too long"));
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        hub: Hub,
+    ) -> Result<Response<Incoming>, Failure> {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
+        *request.headers_mut() = headers;
+        self.telemetry.upstream_request(hub);
+        tokio::time::timeout(self.settings.head_timeout, self.pool.request(request))
+            .await
+            .map_err(|_| Failure::TimedOut)?
+            .map_err(|e| Failure::Unreachable(e.into()))
+    }
+
+    /// A place among the bodies that are read from one host; waiting for it counts against the head's time limit.
+    async fn permit(&self, url: &Url) -> Result<OwnedSemaphorePermit, Failure> {
+        let host = url.authority().to_owned();
+        let places = {
+            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            if hosts.len() >= MAX_HOSTS && !hosts.contains_key(&host) {
+                hosts.clear();
+            }
+            let fresh = || Arc::new(Semaphore::new(self.settings.max_connections_per_host));
+            Arc::clone(hosts.entry(host).or_insert_with(fresh))
+        };
+        let permit = tokio::time::timeout(self.settings.head_timeout, places.acquire_owned()).await;
+        Ok(permit.map_err(|_| Failure::TimedOut)?.expect("the semaphore is never closed"))
+    }
+}
+
+fn request_headers(credential: Option<&Secret>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let agent = concat!("hubcache/", env!("CARGO_PKG_VERSION"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+    // A stored gzip variant would ignore ranges and match no promised digest.
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    if let Some(credential) = credential {
+        headers.insert(header::AUTHORIZATION, credential.expose().clone());
+    }
+    headers
+}
+
+fn add_range(headers: &mut HeaderMap, want: &Want) {
+    if want.start == 0 && want.end.is_none() {
+        return;
+    }
+    let range = match want.end {
+        Some(end) => format!("bytes={}-{}", want.start, end - 1),
+        None => format!("bytes={}-", want.start),
+    };
+    headers.insert(header::RANGE, HeaderValue::try_from(range).expect("digits and a dash"));
+    // A weak tag must not be used with If-Range (RFC 9110, section 13.1.5).
+    let strong = want.validator.as_deref().filter(|v| !v.starts_with("W/"));
+    if let Some(value) = strong.and_then(|v| HeaderValue::try_from(v).ok()) {
+        headers.insert(header::IF_RANGE, value);
+    }
+}
+
+fn refused(hop: &Hop, body: Bytes) -> Failure {
+    Failure::Refused(Box::new(Refusal::new(hop.status, hop.at_hub, &hop.headers, body)))
+}
+
+/// Reads the rest of a short body, so that its connection can be used again.
+async fn drain(body: Incoming) {
+    let rest = Limited::new(body, MAX_REFUSAL).collect();
+    // Whatever goes wrong here costs a connection and nothing else.
+    let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+}

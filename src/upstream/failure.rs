@@ -1,0 +1,129 @@
+//! How asking a hub can fail, by what the asker does about it.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode, header};
+
+use crate::hub::Misread;
+
+/// Why a request to a hub gave no file.
+#[derive(Debug)]
+pub enum Failure {
+    /// No connection, or one that broke before the head of a response.
+    Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    /// No head within the time limit.
+    TimedOut,
+    /// An answer that says too little to be used.
+    Misread(Misread),
+    /// A redirect without a usable target, to a weaker scheme, or one too many.
+    BadRedirect(&'static str),
+    /// A body in an encoding that was not asked for and is not known.
+    Encoding(String),
+    /// A 206 that does not begin where it was asked to.
+    Shifted,
+    /// 416: the file is shorter than it was.
+    OutOfRange,
+    /// Any other status.
+    Refused(Box<Refusal>),
+}
+
+impl Failure {
+    /// Whether the hub is down or overloaded, so that stale is better than this.
+    pub fn is_down(&self) -> bool {
+        match self {
+            Self::Refused(r) => !r.at_hub || r.status.is_server_error() || r.status == StatusCode::TOO_MANY_REQUESTS,
+            _ => true,
+        }
+    }
+
+    /// Whether the hub says that the caller may not read the file, or that there is none: with other credentials
+    /// the answer may be another.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused(r) if r.at_hub && matches!(r.status.as_u16(), 401 | 403 | 404))
+    }
+
+    /// How long the hub asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(r) => r.retry_after(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(_) => f.write_str("the hub cannot be reached"),
+            Self::TimedOut => f.write_str("the hub did not answer in time"),
+            Self::Misread(_) => f.write_str("the hub's answer cannot be used"),
+            Self::BadRedirect(why) => write!(f, "the hub's redirect {why}"),
+            Self::Encoding(name) => write!(f, "the hub sent the encoding {name:?}, which was not asked for"),
+            Self::Shifted => f.write_str("the hub sent another range than it was asked for"),
+            Self::OutOfRange => f.write_str("the hub's file is shorter than it was"),
+            Self::Refused(r) => {
+                let whose = if r.at_hub { "hub" } else { "hub's content network" };
+                write!(f, "the {whose} answered {}", r.status)
+            }
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreachable(e) => Some(e.as_ref()),
+            Self::Misread(e) => Some(e),
+            _ => None,
+        }
+    }
+}
+
+/// A hub's own answer that brings no file, as far as it may be handed on.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The status.
+    pub status: StatusCode,
+    /// Whether the hub itself said so, and not its content network.
+    pub at_hub: bool,
+    /// The fields that clients read.
+    pub headers: HeaderMap,
+    /// The text, at most 16 KiB.
+    pub body: Bytes,
+}
+
+/// Fields of a refusal that are handed on.
+const HANDED_ON: [HeaderName; 9] = [
+    header::CONTENT_TYPE,
+    header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
+    HeaderName::from_static("x-error-code"),
+    HeaderName::from_static("x-error-message"),
+    HeaderName::from_static("x-repo-commit"),
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    HeaderName::from_static("x-request-id"),
+];
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, at_hub: bool, headers: &HeaderMap, body: Bytes) -> Self {
+        let mut kept = HeaderMap::new();
+        for name in &HANDED_ON {
+            if let Some(value) = headers.get(name) {
+                kept.insert(name, value.clone());
+            }
+        }
+        Self { status, at_hub, headers: kept, body }
+    }
+
+    /// Retry-After in seconds or as a date.
+    fn retry_after(&self) -> Option<Duration> {
+        let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+        match text.parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok(),
+        }
+    }
+}

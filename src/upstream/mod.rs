@@ -1,0 +1,85 @@
+//! The hubs: requests to them, redirects inside, and how they fail.
+//!
+//! One [`Client`] serves every fill. Each request begins at the hub's root, never at a signed URL: a redirect's
+//! target is used once and forgotten, so an expired signature cannot be met twice. Redirects are followed here (at
+//! most `max_redirects`), the caller's credential goes to the root's own origin only, and identity encoding is asked
+//! for. A body is a [`FileBody`]: it stalls at most `stall_timeout`, decodes gzip that a hub sends unasked, and holds
+//! the permit of its host until it ends.
+
+mod body;
+mod client;
+mod failure;
+mod pass;
+mod redirect;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use body::{FileBody, Interrupt};
+pub use client::{Answer, Client, Want};
+pub use failure::{Failure, Refusal};
+pub use pass::PassBody;
+pub use tls::BuildError;
+
+use crate::model::{Hub, HubRoot};
+
+/// What an operator can set of the way upstream.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where each hub is.
+    pub roots: BTreeMap<Hub, HubRoot>,
+    /// Other roots whose entries count as this hub's own.
+    pub equivalents: BTreeMap<Hub, Vec<HubRoot>>,
+    /// PEM certificates to trust besides the system's.
+    pub ca_bundle: Option<PathBuf>,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Longest wait for each response head.
+    pub head_timeout: Duration,
+    /// Longest silence within a body before it is given up and resumed.
+    pub stall_timeout: Duration,
+    /// How often in a row a file is asked for without progress before its fill fails.
+    pub attempts: u32,
+    /// Wait before the second try; doubled for each further one.
+    pub backoff: Duration,
+    /// Longest wait between tries, also when the hub's Retry-After asks for more.
+    pub backoff_max: Duration,
+    /// Redirects followed for one request.
+    pub max_redirects: usize,
+    /// Largest file that is fetched, in bytes.
+    pub max_file_bytes: u64,
+    /// Bodies read from one host at a time.
+    pub max_connections_per_host: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let root = |hub: Hub| HubRoot::parse(hub.default_root()).expect("the built-in roots are URLs");
+        Self {
+            roots: Hub::ALL.into_iter().map(|hub| (hub, root(hub))).collect(),
+            equivalents: BTreeMap::new(),
+            ca_bundle: None,
+            connect_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(15),
+            attempts: 6,
+            backoff: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(10),
+            max_redirects: 8,
+            max_file_bytes: 1 << 40,
+            max_connections_per_host: 32,
+        }
+    }
+}
+
+impl Settings {
+    /// The wait before try number `tried + 1`: doubled each time, with up to a quarter of jitter, and at least what
+    /// the hub asked for, up to `backoff_max`.
+    pub fn wait(&self, tried: u32, asked: Option<Duration>) -> Duration {
+        let doubled = self.backoff.saturating_mul(1 << tried.min(16));
+        let jittered = doubled.mul_f64(1.0 + fastrand::f64() / 4.0);
+        jittered.max(asked.unwrap_or_default()).min(self.backoff_max)
+    }
+}
