@@ -48,7 +48,7 @@ pub struct Ready {
 #[derive(Debug)]
 pub enum Error {
     /// The data directory could not be opened.
-    Open(PathBuf, store::OpenError),
+    Open(store::OpenError),
     /// The hubs cannot be asked, because what their certificates are checked with cannot be read.
     Upstream(upstream::BuildError),
     /// An address could not be listened on.
@@ -66,20 +66,17 @@ pub enum Error {
     Signals(io::Error),
     /// A part that runs until the end failed.
     Task(tokio::task::JoinError),
-    /// The store did not close in good order.
-    Close(store::StoreError),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Open(dir, _) => write!(f, "the data directory {} cannot be used", dir.display()),
+            Self::Open(_) => write!(f, "the data directory cannot be used"),
             Self::Upstream(_) => write!(f, "connections to the hubs cannot be set up"),
             Self::Bind { setting, address, .. } => write!(f, "cannot listen on {address} ({setting})"),
             Self::Control(_) => write!(f, "the control socket cannot be made"),
             Self::Signals(_) => write!(f, "signals cannot be waited for"),
             Self::Task(_) => write!(f, "a task that should run until the end failed"),
-            Self::Close(_) => write!(f, "the store did not close in good order"),
         }
     }
 }
@@ -87,11 +84,10 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Open(_, e) => Some(e),
+            Self::Open(e) => Some(e),
             Self::Upstream(e) => Some(e),
             Self::Bind { source: e, .. } | Self::Control(e) | Self::Signals(e) => Some(e),
             Self::Task(e) => Some(e),
-            Self::Close(e) => Some(e),
         }
     }
 }
@@ -99,18 +95,17 @@ impl std::error::Error for Error {
 /// Serves until a signal says stop; `ready` is called once, when clients can connect.
 ///
 /// # Errors
-/// When a part cannot start, and when the store does not close.
+/// When a part cannot start, or fails before the end.
 pub async fn run(config: Config, ready: impl FnOnce(Ready)) -> Result<(), Error> {
     // Before anything that a signal should stop in good order.
     let mut signals = Signals::install().map_err(Error::Signals)?;
     raise_file_limit(config.listen.limits.max_connections);
     // First of all, because a second process is told who owns the directory rather than which port is taken.
     let store = open(config.store.clone()).await?;
-    let mut service = match Service::start(config, Arc::clone(&store)).await {
+    let mut service = match Service::start(config, store.clone()).await {
         Ok(service) => service,
         Err(error) => {
-            // The reason to give up is what the caller should hear, also when closing fails on top of it.
-            let _ = store.close().await;
+            store.close().await;
             return Err(error);
         }
     };
@@ -120,14 +115,14 @@ pub async fn run(config: Config, ready: impl FnOnce(Ready)) -> Result<(), Error>
         ended = &mut service.clients => ended.err(),
     };
     signals.then_exit_at_once();
-    service.stop(failed.is_none()).await?;
+    service.stop(failed.is_none()).await;
     failed.map_or(Ok(()), |error| Err(Error::Task(error)))
 }
 
 /// Everything that runs.
 struct Service {
     ready: Ready,
-    store: Arc<Store>,
+    store: Store,
     cache: Arc<Cache>,
     door: Arc<Door>,
     clients: JoinHandle<Drained>,
@@ -147,7 +142,7 @@ const OPERATOR_LIMITS: listen::Limits = listen::Limits {
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
-    async fn start(config: Config, store: Arc<Store>) -> Result<Self, Error> {
+    async fn start(config: Config, store: Store) -> Result<Self, Error> {
         let Config { listen, admin, store: store::Settings { dir, .. }, upstream, cache, policy, log: _ } =
             config;
         let client_listener = bind("listen.address", listen.address).await?;
@@ -161,12 +156,13 @@ impl Service {
 
         let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
         let hubs = upstream::Client::new(upstream, telemetry.clone()).map_err(Error::Upstream)?;
-        let cache = Cache::new(cache, Arc::new(hubs), Arc::clone(&store), telemetry.clone());
+        let cache = Cache::new(cache, Arc::new(hubs), store.clone(), telemetry.clone());
+        cache.resume_fills();
         let proxy = Proxy::new(policy, Arc::clone(&cache), telemetry.clone());
-        let door = Arc::new(Door::new(Arc::clone(&store), telemetry, admin.hosts));
+        let door = Arc::new(Door::new(store.clone(), telemetry, admin.hosts));
 
         let bound = control::bind(&dir, &runtime_dirs()).map_err(Error::Control)?;
-        let control = tokio::spawn(control::serve(bound, Arc::clone(&store)));
+        let control = tokio::spawn(control::serve(bound, store.clone()));
         let (stop_clients, stop) = watch::channel(false);
         let handler = move |request, _peer| {
             let proxy = Arc::clone(&proxy);
@@ -184,7 +180,7 @@ impl Service {
     }
 
     /// Stops everything; `clients_run` says whether the task that serves clients is still to be waited for.
-    async fn stop(self, clients_run: bool) -> Result<(), Error> {
+    async fn stop(self, clients_run: bool) {
         self.door.stopping();
         self.stop_clients.send_replace(true);
         if clients_run {
@@ -202,9 +198,8 @@ impl Service {
         let _ = self.control.await;
         self.stop_operators.send_replace(true);
         let _ = self.operators.await;
-        self.store.close().await.map_err(Error::Close)?;
+        self.store.close().await;
         tracing::info!("stopped");
-        Ok(())
     }
 }
 
@@ -221,11 +216,9 @@ fn local_address(
 }
 
 /// Opens the store off the runtime's threads, because it reads and may repair files.
-async fn open(settings: store::Settings) -> Result<Arc<Store>, Error> {
-    let dir = settings.dir.clone();
+async fn open(settings: store::Settings) -> Result<Store, Error> {
     let opened = tokio::task::spawn_blocking(move || Store::open(settings, Timestamp::now()));
-    let store = opened.await.map_err(Error::Task)?.map_err(|error| Error::Open(dir, error))?;
-    Ok(Arc::new(store))
+    opened.await.map_err(Error::Task)?.map_err(Error::Open)
 }
 
 /// Where a control socket goes whose path in the data directory would be too long.

@@ -84,7 +84,7 @@ fn a_xet_file_draws_to_the_xet_store_and_is_delivered_plainly_too() {
     assert!(redirect.header("link").unwrap().contains("rel=\"xet-auth\""));
     assert!(redirect.header("x-xet-refresh-route").is_some());
     assert_eq!(follow(&hub, &url, &[]).body, bytes);
-    assert_eq!(client::get(&format!("{}/v2/reconstructions/{hash}", hub.cas_url())).status, 500);
+    assert_eq!(client::get(&format!("{}/v2/reconstructions/{hash}", hub.cas_url())).status, 403);
     assert_eq!(hub.count_at(Listener::Cas), 1);
 }
 
@@ -107,13 +107,15 @@ fn a_small_file_is_a_relative_redirect_and_gzip_for_those_who_take_it() {
     assert_eq!(plain.body, text.as_bytes());
     assert_eq!(plain.header("x-repo-commit"), Some(&*commit));
 
-    let packed = follow(&hub, &url, &[("Accept-Encoding", "gzip, br"), ("Range", "bytes=0-0")]);
+    let packed = follow(&hub, &url, &[("Accept-Encoding", "gzip, br")]);
     assert_eq!((packed.status, packed.header("content-encoding")), (200, Some("gzip")));
     assert_eq!(packed.header("etag"), Some(&*format!("W/{tag}")));
     assert_eq!(packed.header("content-length"), None);
     let mut unpacked = String::new();
     flate2::read::GzDecoder::new(&*packed.body).read_to_string(&mut unpacked).unwrap();
     assert_eq!(unpacked, text);
+    let part = follow(&hub, &url, &[("Accept-Encoding", "gzip, br"), ("Range", "bytes=0-0")]);
+    assert_eq!((part.status, part.header("content-encoding")), (206, None));
 
     // Clients of the requests library drop the query when they follow.
     let bare = format!("{}{}", hub.url(), location.split('?').next().unwrap());

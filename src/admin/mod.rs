@@ -31,9 +31,8 @@ pub struct Settings {
 }
 
 /// What the operators' door tells.
-#[derive(Debug)]
 pub struct Door {
-    store: Arc<Store>,
+    store: Store,
     telemetry: Telemetry,
     hosts: Vec<HostName>,
     stopping: AtomicBool,
@@ -41,7 +40,7 @@ pub struct Door {
 
 impl Door {
     /// A door that tells about `store` and `telemetry`, to those who call it by its name or one of `hosts`.
-    pub fn new(store: Arc<Store>, telemetry: Telemetry, hosts: Vec<HostName>) -> Self {
+    pub fn new(store: Store, telemetry: Telemetry, hosts: Vec<HostName>) -> Self {
         Self { store, telemetry, hosts, stopping: AtomicBool::new(false) }
     }
 
@@ -75,7 +74,9 @@ impl Door {
         }
         match self.store.ready() {
             Ok(()) => text(StatusCode::OK, "ready\n"),
-            Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
+            Err(reason) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", control::chain(&reason)))
+            }
         }
     }
 

@@ -6,14 +6,14 @@ use crate::model::Timestamp;
 
 struct Fixture {
     door: Arc<Door>,
-    store: Arc<Store>,
+    store: Store,
     dir: tempfile::TempDir,
 }
 
 fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
-    let store = Arc::new(control::tests::open_store(dir.path(), Timestamp::now()));
-    let door = Door::new(Arc::clone(&store), Telemetry::new("1.0"), vec![]);
+    let store = control::tests::open_store(dir.path(), Timestamp::now());
+    let door = Door::new(store.clone(), Telemetry::new("1.0"), vec![]);
     Fixture { door: Arc::new(door), store, dir }
 }
 
@@ -42,7 +42,7 @@ async fn health_readiness_and_metrics_are_told() {
     door.stopping();
     assert_eq!(get("/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into()));
     assert_eq!(get("/healthz").await.0, StatusCode::OK);
-    store.close().await.unwrap();
+    store.close().await;
     drop(dir);
 }
 
@@ -56,6 +56,6 @@ async fn other_hosts_and_methods_are_refused() {
         assert_eq!(ask(&door, Method::POST, "localhost", path).await.0, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(ask(&door, Method::HEAD, "[::1]", path).await.0, StatusCode::OK);
     }
-    store.close().await.unwrap();
+    store.close().await;
     drop(dir);
 }

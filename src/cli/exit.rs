@@ -128,44 +128,33 @@ impl From<app::Error> for Failure {
     fn from(error: app::Error) -> Self {
         use app::Error as E;
         let (exit, remedy) = match &error {
-            E::Open(_, open) => of_open(open),
+            E::Open(open) => of_open(open),
             E::Upstream(upstream::BuildError::CaBundle { .. }) => (Exit::Config, String::new()),
             E::Upstream(upstream::BuildError::Tls(_)) | E::Task(_) => (Exit::Software, String::new()),
             E::Bind { setting, source, .. } => of_bind(setting, source),
             E::Control(_) => (Exit::CantCreate, "check the data directory and $XDG_RUNTIME_DIR".to_owned()),
             E::Signals(_) => (Exit::Unavailable, String::new()),
-            E::Close(_) => (Exit::Io, "nothing that was acknowledged is lost".to_owned()),
         };
         Self::caused(exit, &error, &remedy)
     }
 }
 
-/// A data directory that a command cannot open.
-pub fn open_failure(dir: &std::path::Path, error: OpenError) -> Failure {
-    Failure::from(app::Error::Open(dir.to_owned(), error))
-}
-
 fn of_open(error: &OpenError) -> (Exit, String) {
-    match error {
+    let (exit, remedy) = match error {
         OpenError::Owned { .. } => {
-            (Exit::TryAgain, "stop that process first, or give another directory with --data DIR".to_owned())
+            (Exit::TryAgain, "stop that process first, or give another directory with --data DIR")
         }
-        OpenError::Layout { .. } => (
-            Exit::Config,
-            "run the version that wrote it, or give another directory with --data DIR".to_owned(),
-        ),
-        OpenError::NetworkFileSystem => {
-            (Exit::Config, "give a directory on a local disk with --data DIR".to_owned())
+        // What the error says of itself is what to do, and another start would not help.
+        OpenError::Layout { .. } | OpenError::NetworkFileSystem { .. } => (Exit::Config, ""),
+        OpenError::Create { .. } => {
+            (Exit::CantCreate, "give a directory that this user can write to with --data DIR")
         }
-        OpenError::Create(_) => {
-            (Exit::CantCreate, "give a directory that this user can write to with --data DIR".to_owned())
+        OpenError::Io { .. } => (Exit::Io, ""),
+        OpenError::Damaged { .. } => {
+            (Exit::Data, "move the directory away; what it held is downloaded again when it is asked for")
         }
-        OpenError::Io(_) => (Exit::Io, String::new()),
-        OpenError::Damaged(_) => (
-            Exit::Data,
-            "move the directory away; what it holds is downloaded again when it is asked for".to_owned(),
-        ),
-    }
+    };
+    (exit, remedy.to_owned())
 }
 
 fn of_bind(setting: &str, error: &io::Error) -> (Exit, String) {

@@ -85,7 +85,7 @@ fn flag(key: &'static Key) -> Arg {
         arg = arg.hide_short_help(true);
     }
     if key.alias.is_some() {
-        arg = arg.alias(key.flag());
+        arg = arg.visible_alias(key.flag());
     }
     arg
 }

@@ -12,6 +12,7 @@ use super::reach::{self, Event};
 use super::target;
 use crate::admin::control::{self, Row};
 use crate::model::{EntryKey, Standing, Timestamp};
+use crate::store;
 
 const LONG_ABOUT: &str = "\
 List the models that are held, one line for each revision: how many files, how large, whether all of them were \
@@ -51,27 +52,41 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let selector = target::given(matches)?;
     let settings = flags::load(matches, Scope::Store)?.config.store;
     if matches.get_flag("json") {
-        return print_rows(&settings, control::Command::Ls { selector });
+        let rows = rows(&settings, control::Command::Ls { selector })?;
+        return print_json(&rows);
     }
     let mut groups = Groups::default();
-    reach::execute(&settings, control::Command::Ls { selector }, |event| {
+    let done = reach::execute(&settings, control::Command::Ls { selector }, |event| {
         if let Event::Entry(row) = event {
             groups.add(row);
         }
     })?;
-    output(groups.table(Timestamp::now()).write(&mut io::stdout().lock()))
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let write = |out: &mut dyn Write| {
+        groups.table(Timestamp::now()).write(out)?;
+        if done.partials > 0 {
+            writeln!(out, "and {}", print::count(done.partials, "unfinished download"))?;
+        }
+        out.flush()
+    };
+    output(write(&mut out))
 }
 
-/// Prints the files of an answer as JSON.
-pub fn print_rows(settings: &crate::store::Settings, command: control::Command) -> Result<(), Failure> {
+/// The files that a command tells about.
+pub fn rows(settings: &store::Settings, command: control::Command) -> Result<Vec<Row>, Failure> {
     let mut rows = Vec::new();
     reach::execute(settings, command, |event| {
         if let Event::Entry(row) = event {
-            rows.push(print::json(&row));
+            rows.push(row);
         }
     })?;
+    Ok(rows)
+}
+
+/// Prints files as one array.
+pub fn print_json(rows: &[Row]) -> Result<(), Failure> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    output(print::write_json_array(&mut out, rows).and_then(|()| out.flush()))
+    output(print::write_json_array(&mut out, rows.iter().map(print::json)).and_then(|()| out.flush()))
 }
 
 /// Files of one revision of one model, from one source.

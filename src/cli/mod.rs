@@ -1,7 +1,7 @@
 //! The command line: one file a command.
 //!
 //! A command reads its arguments, has the settings read, does its work and prints; what goes wrong becomes a
-//! [`Failure`] with an exit code from `sysexits.h`. Results go to stdout, everything else to stderr.
+//! `Failure` with an exit code from `sysexits.h`. Results go to stdout, everything else to stderr.
 
 mod config;
 mod exit;

@@ -27,7 +27,7 @@ impl Table {
     }
 
     /// Writes it.
-    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub fn write(&self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
         let head: Vec<String> = self.head.iter().map(ToString::to_string).collect();
         let lines = || std::iter::once(&head).chain(&self.rows);
         let width = |i: usize| lines().map(|cells| cells[i].chars().count()).max().unwrap_or(0);

@@ -1,14 +1,14 @@
 //! Commands on a data directory: through its owner, or without one by opening it.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::exit::{Exit, Failure, io_failure, open_failure};
+use super::exit::{Failure, io_failure};
 use crate::admin::control::{self, Command, Connection, Reply, Row, Summary};
+use crate::app;
 use crate::model::Timestamp;
 use crate::store::{self, OpenError, Store};
 
@@ -49,7 +49,7 @@ pub fn execute(
                 Reply::Failed(failure) => break Err(Failure::from(failure)),
             }
         };
-        answer.close().await?;
+        answer.close().await;
         result
     })
 }
@@ -59,7 +59,7 @@ enum Answer {
     /// The owner of the directory.
     Owner(Connection),
     /// This process, which owns the directory for the time being.
-    Here { replies: mpsc::Receiver<Reply>, work: JoinHandle<()>, store: Arc<Store> },
+    Here { replies: mpsc::Receiver<Reply>, work: JoinHandle<()>, store: Store },
     /// Nobody has ever stored anything.
     Nothing,
 }
@@ -82,15 +82,14 @@ async fn reach(settings: &store::Settings, command: Command) -> Result<Answer, F
             Err(OpenError::Owned { .. }) if began.elapsed() < OWNER_PATIENCE => {
                 tokio::time::sleep(OWNER_POLL).await;
             }
-            Err(error) => return Err(open_failure(dir, error)),
+            Err(error) => return Err(app::Error::Open(error).into()),
         }
     }
 }
 
 fn here(store: Store, command: Command) -> Answer {
-    let store = Arc::new(store);
     let (sink, replies) = mpsc::channel(64);
-    let work = tokio::spawn(control::execute(Arc::clone(&store), command, sink));
+    let work = tokio::spawn(control::execute(store.clone(), command, sink));
     Answer::Here { replies, work, store }
 }
 
@@ -113,15 +112,12 @@ impl Answer {
         }
     }
 
-    async fn close(self) -> Result<(), Failure> {
+    async fn close(self) {
         if let Self::Here { replies, work, store } = self {
             drop(replies);
             // A panic in it was told as a missing end of the answer.
             let _ = work.await;
-            store.close().await.map_err(|error| {
-                Failure::new(Exit::Io, format!("the store did not close in good order: {error}"))
-            })?;
+            store.close().await;
         }
-        Ok(())
     }
 }

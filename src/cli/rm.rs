@@ -43,7 +43,9 @@ pub fn command() -> Command {
         .arg(target::arg().required_unless_present("all"))
         .arg(all)
         .arg(dry_run)
-        .arg(json_arg("Print an object: dry_run, files, blobs, bytes, and with --dry-run the entries"));
+        .arg(json_arg(
+            "Print an object: dry_run, files, partials, blobs, bytes, and with --dry-run the entries",
+        ));
     flags::add(command, Scope::Store)
 }
 
@@ -58,27 +60,35 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
     })?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    if matches.get_flag("json") {
+    let as_json = matches.get_flag("json");
+    if as_json {
         let mut object = json!({
             "dry_run": dry_run,
             "files": done.entries,
+            "partials": done.partials,
             "blobs": done.blobs,
             "bytes": done.bytes,
         });
         if dry_run {
             object["entries"] = rows.iter().map(print::json).collect();
         }
-        return output(writeln!(out, "{object}").and_then(|()| out.flush()));
+        output(writeln!(out, "{object}").and_then(|()| out.flush()))?;
     }
-    if done.entries == 0 && !matches.get_flag("all") {
+    if done.entries + done.partials == 0 && !matches.get_flag("all") {
         return Err(Failure::new(Exit::NoInput, format!("nothing is held of {}", target::text(matches))));
+    }
+    if as_json {
+        return Ok(());
     }
     let mut list = || {
         for row in &rows {
             writeln!(out, "{}", row.key)?;
         }
         let (verb, free) = if dry_run { ("would remove", "free") } else { ("removed", "freed") };
-        let files = print::count(done.entries, "file");
+        let mut files = print::count(done.entries, "file");
+        if done.partials > 0 {
+            files = format!("{files}, {}", print::count(done.partials, "unfinished download"));
+        }
         writeln!(out, "{verb} {files} and {free} {}", print::size(done.bytes))?;
         out.flush()
     };

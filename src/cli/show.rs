@@ -6,9 +6,8 @@ use clap::{ArgMatches, Command};
 
 use super::exit::{Exit, Failure, output};
 use super::flags::{self, Scope};
-use super::ls::{json_arg, print_rows};
-use super::reach::{self, Event};
-use super::{print, target};
+use super::ls::json_arg;
+use super::{ls, print, target};
 use crate::admin::control::{self, Row};
 use crate::model::{EntryKey, Standing, Timestamp};
 
@@ -38,18 +37,16 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let selector = target::given(matches)?;
     let settings = flags::load(matches, Scope::Store)?.config.store;
-    let command = control::Command::Show { selector };
-    if matches.get_flag("json") {
-        return print_rows(&settings, command);
+    let rows = ls::rows(&settings, control::Command::Show { selector })?;
+    let as_json = matches.get_flag("json");
+    if as_json {
+        ls::print_json(&rows)?;
     }
-    let mut rows = Vec::new();
-    reach::execute(&settings, command, |event| {
-        if let Event::Entry(row) = event {
-            rows.push(row);
-        }
-    })?;
     if rows.is_empty() {
         return Err(Failure::new(Exit::NoInput, format!("nothing is held of {}", target::text(matches))));
+    }
+    if as_json {
+        return Ok(());
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     output(write_rows(&mut out, &rows, Timestamp::now()).and_then(|()| out.flush()))

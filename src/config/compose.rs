@@ -94,7 +94,6 @@ fn policy(said: &Cache) -> policy::Rules {
         revalidate_budget: said.revalidate_budget,
         head_budget: said.head_budget,
         stale_max: said.stale_max,
-        mark_for: said.mark_for,
         hold: said.hold,
         drip: said.drip,
         delivery_mozilla: said.delivery_mozilla,
@@ -111,6 +110,7 @@ fn cache(said: &Cache) -> cache::Settings {
         lanes: said.lanes.as_usize(),
         known_entries: u64::from(said.known_entries.0),
         max_followers: said.max_followers.as_usize(),
+        mark_for: said.mark_for,
     }
 }
 

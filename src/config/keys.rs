@@ -68,7 +68,7 @@ impl Key {
     ///
     /// # Errors
     /// A [`Refusal`] when it is none.
-    pub fn check(&self, raw: &Raw) -> Result<(), Refusal> {
+    pub(super) fn check(&self, raw: &Raw) -> Result<(), Refusal> {
         (self.check)(raw, self.bounds)
     }
 }

@@ -150,7 +150,11 @@ fn defaults(sources: &Sources) -> Values {
     let of = |key: &'static Key| {
         let found = sources.data_directory().filter(|_| key.id == "store.dir");
         let text = found.map_or_else(|| key.default.to_owned(), |dir| dir.to_string_lossy().into_owned());
-        let raw = if key.is_list { Raw::List(Vec::new()) } else { Raw::Text(text) };
+        let raw = match text.parse() {
+            _ if key.is_list => Raw::List(Vec::new()),
+            Ok(number) => Raw::Integer(number),
+            Err(_) => Raw::Text(text),
+        };
         (key.id, Chosen { raw, origin: Origin::Default })
     };
     Values(KEYS.iter().map(of).collect())

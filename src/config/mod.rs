@@ -1,6 +1,6 @@
 //! Settings: the only place that reads them.
 //!
-//! Every key is declared once, in [`keys`]. From that one table come the sections of the files, the names of
+//! Every key is declared once, in [`KEYS`]. From that one table come the sections of the files, the names of
 //! environment variables, and the flags. A value is looked for in layers, and a later layer wins:
 //! defaults, `/etc/hubcache/config.toml`, `/etc/hubcache/conf.d/*.toml` in order, the user's
 //! `$XDG_CONFIG_HOME/hubcache/config.toml`, the file of `--config`, the environment, flags.

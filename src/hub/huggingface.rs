@@ -32,7 +32,8 @@ pub(super) fn expectation(resource: &Resource, hops: &[Hop], now: Timestamp) -> 
         },
     };
     let linked = told("x-linked-etag").map(|t| (t, Promiser::LinkedEtag));
-    let tag = linked.or_else(|| at_hub().find_map(|h| text(&h.headers, header::ETAG)).map(|t| (t, Promiser::Etag)));
+    let tag =
+        linked.or_else(|| at_hub().find_map(|h| text(&h.headers, header::ETAG)).map(|t| (t, Promiser::Etag)));
     let promise = tag.as_ref().and_then(|(tag, by)| promised(tag).map(|digest| Promise { digest, by: *by }));
     let arrived = last.status.is_success();
     let size = told("x-linked-size").and_then(|s| s.parse().ok()).or_else(|| whole_size(last));
@@ -93,13 +94,17 @@ mod tests {
         let sha = "ab".repeat(32);
         let linked = format!("\"{sha}\"");
         let hops = [
-            hop(302, true, &[
-                ("x-repo-commit", COMMIT),
-                ("x-linked-etag", &linked),
-                ("x-linked-size", "1000"),
-                ("etag", "\"hub\""),
-                ("content-length", "339"),
-            ]),
+            hop(
+                302,
+                true,
+                &[
+                    ("x-repo-commit", COMMIT),
+                    ("x-linked-etag", &linked),
+                    ("x-linked-size", "1000"),
+                    ("etag", "\"hub\""),
+                    ("content-length", "339"),
+                ],
+            ),
             hop(200, false, &[("etag", "\"cdn\""), ("content-length", "1000"), ("content-type", "model/x")]),
         ];
         let e = expectation(&resource("main"), &hops, Timestamp(1)).unwrap();
@@ -116,7 +121,8 @@ mod tests {
     fn a_small_file_is_described_by_its_own_answer_also_with_a_weak_tag() {
         let tag = format!("W/\"{}\"", "cd".repeat(20));
         let fields = [("etag", tag.as_str()), ("x-repo-commit", COMMIT), ("content-length", "7")];
-        let e = expectation(&resource("main"), &[hop(307, true, &[]), hop(200, true, &fields)], Timestamp(1)).unwrap();
+        let e = expectation(&resource("main"), &[hop(307, true, &[]), hop(200, true, &fields)], Timestamp(1))
+            .unwrap();
         assert_eq!(e.git_sha1(), Some([0xcd; 20]));
         assert_eq!(e.representation.etag, Some(format!("\"{}\"", "cd".repeat(20))));
         assert_eq!(e.representation.commit.unwrap().as_str(), COMMIT);

@@ -1,7 +1,7 @@
 //! Sockets and connections: accepting, limits on them, and the end of them.
 //!
 //! Nothing here knows what a request means. A connection has at any moment at most one deadline, which depends on
-//! what it is doing ([`clock`]); a permit is held as long as the connection lives, and beyond the limit new ones
+//! what it is doing (`clock`); a permit is held as long as the connection lives, and beyond the limit new ones
 //! wait in the kernel's queue instead of in memory.
 
 mod clock;

@@ -22,8 +22,6 @@ pub struct Rules {
     pub head_budget: Duration,
     /// How old the last word of the hub may be when it does not answer; `None` for any age.
     pub stale_max: Option<Duration>,
-    /// How long ranges that could join wrong bytes to right ones are refused after wrong bytes were sent.
-    pub mark_for: Duration,
     /// How long `verified` delivery waits for the verdict before it streams; below Firefox's 300 s.
     pub hold: Duration,
     /// How long a body may be silent before it sends a byte of its reserve; clients give up after 10 s.
@@ -41,7 +39,6 @@ impl Default for Rules {
             revalidate_budget: Duration::from_secs(2),
             head_budget: Duration::from_millis(800),
             stale_max: None,
-            mark_for: Duration::from_secs(600),
             hold: Duration::from_secs(240),
             drip: Duration::from_secs(3),
             delivery_mozilla: Delivery::Verified,

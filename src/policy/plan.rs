@@ -136,7 +136,10 @@ mod tests {
     fn an_immutable_file_is_a_hit_whatever_the_client_demands() {
         let held = Held { current: true, ..NOTHING };
         for ask in [PINNED, head(PINNED), Ask { no_cache: true, ..PINNED }] {
-            assert_eq!(decide(ask, held, Check::NotMade), Plan::Serve { older: false, outcome: Outcome::Hit });
+            assert_eq!(
+                decide(ask, held, Check::NotMade),
+                Plan::Serve { older: false, outcome: Outcome::Hit }
+            );
         }
     }
 
@@ -161,8 +164,14 @@ mod tests {
         assert_eq!(decide(BRANCH, held, Check::NotMade), within(Duration::from_secs(2)));
         assert_eq!(decide(head(BRANCH), held, Check::NotMade), within(Duration::from_millis(800)));
         let fresh = Held { checked_at: seconds_ago(1), ..held };
-        assert_eq!(decide(Ask { no_cache: true, ..BRANCH }, fresh, Check::NotMade), within(Duration::from_secs(2)));
-        assert_eq!(decide(BRANCH, held, Check::Made), Plan::Serve { older: false, outcome: Outcome::Revalidated });
+        assert_eq!(
+            decide(Ask { no_cache: true, ..BRANCH }, fresh, Check::NotMade),
+            within(Duration::from_secs(2))
+        );
+        assert_eq!(
+            decide(BRANCH, held, Check::Made),
+            Plan::Serve { older: false, outcome: Outcome::Revalidated }
+        );
     }
 
     #[test]

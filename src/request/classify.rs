@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn sixty_spellings_of_bad_paths_are_refused() {
-        let prefixes = ["/acme/tiny/resolve/main/", "/acme/tiny/v1.0/", "/hub/mozilla/acme/tiny/x/", "/api/models/"];
+        let prefixes =
+            ["/acme/tiny/resolve/main/", "/acme/tiny/v1.0/", "/hub/mozilla/acme/tiny/x/", "/api/models/"];
         let tails = [
             "..",
             "../x",

@@ -85,7 +85,8 @@ impl Conditions {
     pub fn of(headers: &HeaderMap) -> Self {
         let texts = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
         let if_none_match = texts.flat_map(|t| t.split(',')).map(|t| t.trim().to_owned()).collect();
-        let if_range = headers.get(header::IF_RANGE).map(|v| v.to_str().unwrap_or_default().trim().to_owned());
+        let if_range =
+            headers.get(header::IF_RANGE).map(|v| v.to_str().unwrap_or_default().trim().to_owned());
         Self { if_none_match, if_range }
     }
 
@@ -130,9 +131,7 @@ pub fn client_is_firefox(headers: &HeaderMap) -> bool {
 pub fn is_preflight(method: &Method, headers: &HeaderMap) -> bool {
     *method == Method::OPTIONS
         && headers.contains_key(header::ORIGIN)
-        && headers
-            .get(header::ACCESS_CONTROL_REQUEST_METHOD)
-            .is_some_and(|m| m == "GET" || m == "HEAD")
+        && headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).is_some_and(|m| m == "GET" || m == "HEAD")
 }
 
 #[cfg(test)]
@@ -153,14 +152,19 @@ mod tests {
         assert_eq!(range("bytes=7-"), Some(Range::From(7)));
         assert_eq!(range("bytes=-3"), Some(Range::Suffix(3)));
         assert_eq!(range("bytes=0-99999999999999999999999"), Some(Range::Closed(0, u64::MAX)));
-        for other in ["bytes=0-1,4-5", "bytes=5-4", "items=0-1", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2", "0-1"] {
+        for other in
+            ["bytes=0-1,4-5", "bytes=5-4", "items=0-1", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2", "0-1"]
+        {
             assert_eq!(range(other), None, "{other}");
         }
     }
 
     #[test]
     fn ranges_are_clamped_to_the_file() {
-        assert_eq!(select(range("bytes=62914560-67108864"), 67_108_864), Selected::Part { start: 62_914_560, end: 67_108_864 });
+        assert_eq!(
+            select(range("bytes=62914560-67108864"), 67_108_864),
+            Selected::Part { start: 62_914_560, end: 67_108_864 }
+        );
         assert_eq!(select(range("bytes=-500"), 100), Selected::Part { start: 0, end: 100 });
         assert_eq!(select(range("bytes=100-"), 100), Selected::None);
         assert_eq!(select(range("bytes=-0"), 100), Selected::None);

@@ -46,9 +46,9 @@ impl fmt::Display for Reject {
             Self::EmptySegment => f.write_str("the path has an empty segment"),
             Self::ControlCharacter => f.write_str("the path has a control character"),
             Self::Backslash => f.write_str("the path has a backslash"),
-            Self::EncodedSlash => {
-                f.write_str("the path has an encoded slash outside of a revision; encode slashes in revisions only")
-            }
+            Self::EncodedSlash => f.write_str(
+                "the path has an encoded slash outside of a revision; encode slashes in revisions only",
+            ),
             Self::UnknownHub(name) => {
                 write!(f, "there is no hub named {name:?}; known are /hub/mozilla/ and /hub/huggingface/")
             }

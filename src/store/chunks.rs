@@ -105,35 +105,40 @@ pub(super) fn write(database: &Database, batch: &[Chunk<'_>]) -> Result<u64, Fai
     Ok(held)
 }
 
-/// Removes up to `limit` chunks of a blob in one transaction; says what the volume holds then, and whether the blob
-/// is gone.
-pub(super) fn remove(database: &Database, id: BlobId, limit: usize) -> Result<(u64, bool), Failure> {
+/// Removes up to `limit` chunks of some blobs in one transaction; says what the volume holds then, and which of the
+/// blobs are gone.
+pub(super) fn remove(
+    database: &Database,
+    ids: &[BlobId],
+    limit: usize,
+) -> Result<(u64, Vec<BlobId>), Failure> {
     let txn = begin(database)?;
     let mut chunks = txn.open_table(CHUNKS)?;
     let mut lengths = txn.open_table(LENGTHS)?;
     let mut totals = txn.open_table(TOTALS)?;
     let mut held = totals.get(HELD)?.map_or(0, |row| row.value());
-    let doomed = lengths
-        .range((id.0, 0)..=(id.0, u32::MAX))?
-        .take(limit)
-        .map(|item| {
-            let (key, len) = item?;
-            Ok((key.value(), len.value()))
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
-    for (key, len) in &doomed {
-        chunks.remove(key)?;
-        lengths.remove(key)?;
-        held = held.saturating_sub(u64::from(*len));
+    let (mut left, mut gone) = (limit, Vec::new());
+    for id in ids {
+        let doomed = lengths
+            .range((id.0, 0)..=(id.0, u32::MAX))?
+            .take(left)
+            .map(|item| Ok(item?.0.value()))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        for key in &doomed {
+            chunks.remove(key)?;
+            let len = lengths.remove(key)?.map_or(0, |row| row.value());
+            held = held.saturating_sub(u64::from(len));
+        }
+        if doomed.len() == left {
+            break;
+        }
+        left -= doomed.len();
+        gone.push(*id);
     }
     totals.insert(HELD, held)?;
     drop((chunks, lengths, totals));
-    if doomed.is_empty() {
-        txn.abort()?;
-    } else {
-        txn.commit()?;
-    }
-    Ok((held, doomed.len() < limit))
+    txn.commit()?;
+    Ok((held, gone))
 }
 
 /// Makes the pages that the last transaction freed usable: redb gives them out again only after one more.

@@ -16,10 +16,11 @@ use super::error::{Failure, StoreError, classify};
 
 /// One database file, shared by its writer and all readers.
 pub(super) struct Handle {
-    disk: Arc<Disk>,
+    slot: RwLock<Slot>,
     path: PathBuf,
     cache: AtomicUsize,
-    slot: RwLock<Slot>,
+    /// Dropped last: with its last user goes the lock on the directory.
+    disk: Arc<Disk>,
 }
 
 struct Slot {

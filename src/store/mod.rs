@@ -1,5 +1,86 @@
-//! The store.
+//! One verified copy of every file, on disk: the store, and the format of what it writes.
+//!
+//! The store keeps *blobs* (bytes, named by their SHA-256) and *entries* (which blob a file of a hub is, and what
+//! clients are told of it). It knows nothing of hubs, policy or HTTP beyond the nouns of [`crate::model`]. What is
+//! read from it was durable before it was named; what it acknowledged survives the loss of power.
+//!
+//! # Files
+//!
+//! | in the data directory (0700) | what it is (0600) |
+//! |---|---|
+//! | `lock` | locked by the one process that owns the directory; holds its process id, for error messages only |
+//! | `index.redb` | the index: which files there are and where their bytes lie. Small; consistent on its own |
+//! | `volumes/blobs-0001.redb` ... | volumes: the bytes, in chunks. Each takes new blobs until it holds `volume_max_bytes` |
+//!
+//! All are redb databases but the first. A blob lies in one volume. Several volumes mean that one damaged file is not
+//! the whole cache, and that terabytes do not hang on one list of free pages. A network file system is refused, because
+//! locks and syncs cannot be relied on there.
+//!
+//! # Layout 1
+//!
+//! The index's table `meta` names the layout. An unknown one is refused before anything is written.
+//!
+//! | table of the index | key | value |
+//! |---|---|---|
+//! | `meta` | `layout`, `next-blob` | numbers: the layout; the blob id that is given out next |
+//! | `entries` | hub, root, kind, repository, revision and path, joined by NUL | [`Entry`](crate::model::Entry) |
+//! | `blobs` | SHA-256 | blob id, volume, size, how many entries name it, last use, git blob id if one was verified |
+//! | `git` | git blob id | SHA-256 of the same bytes |
+//! | `refs` | hub, root, kind, repository and name, joined by NUL | the commit, when it was checked, up to 16 earlier commits |
+//! | `partials` | as `entries` | blob id, volume, expectation, when the fill began and last made progress |
+//! | `marks` | as `entries` | until when the file must not be resumed by a client |
+//! | `deletions` | blob id | the volume that still holds chunks of a blob that is gone |
+//! | `volumes` | number | nothing yet; the row makes the file part of the store |
+//!
+//! | table of a volume | key | value |
+//! |---|---|---|
+//! | `chunks` | blob id and chunk index | [`CHUNK`] bytes, fewer in the last chunk of a blob |
+//! | `lengths` | blob id and chunk index | the chunk's length, so that a fill is resumed without reading its bytes |
+//! | `totals` | `held` | the sum of all lengths |
+//!
+//! Values other than numbers and chunks are a version byte (1 for all rows) and the fields in postcard. A row of an
+//! unknown version is damage to that row alone. To change what a row says, give it a new version and a migration; a
+//! test holds the bytes of version 1 fast. Blob ids are never used twice.
+//!
+//! # In which order things reach the disk
+//!
+//! Every transaction commits with `Durability::Immediate` and quick repair, so that it is on disk when it is
+//! acknowledged and opening after a crash takes milliseconds.
+//!
+//! 1. *Begin*: the index gives out a blob id and writes the partial row. Only then may chunks be written.
+//! 2. *Write*: the volume writes chunks, many fills in one transaction, and acknowledges each.
+//! 3. *Commit*: when all chunks are acknowledged, one index transaction turns the partial row into a blob row and an
+//!    entry. If the same bytes are held already it adds a reference to those and dooms the new ones.
+//! 4. *Doom*: the index transaction that takes the last reference away moves the blob to `deletions`.
+//! 5. *Remove*: when nobody reads the blob any more its volume removes the chunks, at most 64 in a transaction, and then
+//!    the index removes the row.
+//!
+//! A crash between 1 and 3 leaves a partial row, and the volume says how far the fill came; a crash between 4 and 5
+//! leaves a row of `deletions`, and the next start goes on. So every chunk on disk is named by the index at any moment,
+//! as a blob, as a partial fill or as a deletion, and a start scans no volume. A volume's file is created before the row
+//! that names it; an empty file without a row is taken up by the next attempt.
+//!
+//! # Who owns what
+//!
+//! One thread writes the index and one each volume that is written to; changes and chunks that wait together are
+//! committed together. Queues are bounded: 1024 changes, and 32 MiB of chunks for each volume. The index thread never
+//! waits for a volume, only the other way round. Readers use short transactions of their own and wait for nobody.
+//!
+//! A [`Blob`] is a lease: while one is alive, chunks of that blob are not removed. A chunk that is handed out owns its
+//! memory and no transaction, so a slow client keeps no freed page from being used again.
+//!
+//! `cache_bytes` is one budget for the pages that redb keeps of the index and all volumes, and most of it goes to the
+//! volume that new blobs are written to; when another volume takes that place both are reopened, which takes
+//! milliseconds. `small_cache_bytes` is for entries and whole small blobs.
+//!
+//! # A full disk
+//!
+//! Before a batch is written the volume compares it with the room on the disk above `min_free_bytes` and in the free
+//! pages of its own file, and chunks without room fail with [`StoreError::NoSpace`]. The floor is left to the index, so
+//! that files can be removed from a full disk. If the disk refuses all the same, redb allows nothing more on that
+//! database; it is reopened at once, what was acknowledged is there, and readers do not notice.
 
+mod around;
 mod backend;
 mod blob;
 mod chunks;
@@ -13,22 +94,23 @@ mod lock;
 mod lookups;
 mod memory;
 mod open;
+mod open_error;
 mod records;
 mod selector;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod volume;
 mod volumes;
 mod writeback;
 mod writer;
 mod writes;
 
-#[cfg(test)]
-mod tests;
-
 pub use blob::Blob;
 pub use error::StoreError;
 pub use lookups::{NotReady, Usage};
-pub use open::{OpenError, Store};
+pub use open::Store;
+pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
 pub use selector::Selector;
 pub use settings::{CHUNK, SMALL, Settings, chunks_of};

@@ -1,31 +1,31 @@
 //! Opening and closing a store.
 
 use std::collections::HashMap;
-use std::error::Error;
-use std::fmt;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redb::{DatabaseError, ReadableDatabase, TableError};
+use redb::{ReadableDatabase, TableError};
 
+use super::around::{Around, Uses};
 use super::blob::Leases;
 use super::disk::{Disk, create_dir, network_file_system};
 use super::error::{Failure, StoreError};
 #[cfg(test)]
 use super::faults::Faults;
 use super::handle::Handle;
-use super::index::queue::{IndexQueue, Surroundings, TickChange};
-use super::index::{self, Effects, reads};
+use super::index::queue::IndexQueue;
+use super::index::{self, reads};
 use super::lock::Refused;
 use super::memory::Memory;
+use super::open_error::{OpenError, at_database, at_open};
 use super::settings::{Settings, Shares};
 use super::volume::Neighbours;
 use super::volumes::Volumes;
-use crate::model::{EntryKey, Sha256, Timestamp};
+use crate::model::{EntryKey, Timestamp};
 
 /// The store of one data directory. Cheap to clone; see the [module's documentation](super).
 #[derive(Clone)]
@@ -42,104 +42,6 @@ pub(super) struct Inner {
     pub uses: Arc<Uses>,
     pub partial_expiry: Duration,
     pub closed: AtomicBool,
-}
-
-/// Last uses that are not written down yet.
-#[derive(Default)]
-pub(super) struct Uses(Mutex<HashMap<Sha256, Timestamp>>);
-
-impl Uses {
-    pub(super) fn get(&self) -> MutexGuard<'_, HashMap<Sha256, Timestamp>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The change that writes them down, if there is anything to write.
-    pub(super) fn flush(&self) -> Option<TickChange> {
-        let uses: Vec<_> = self.get().drain().collect();
-        (!uses.is_empty()).then(|| -> TickChange { Box::new(move |tables| tables.used(&uses)) })
-    }
-}
-
-/// Why a store could not be opened.
-#[derive(Debug)]
-pub enum OpenError {
-    /// Another process has the directory.
-    Owned {
-        /// That process, if it wrote its id down.
-        pid: Option<u32>,
-        /// The data directory.
-        dir: PathBuf,
-    },
-    /// The directory was written by a program that lays it out differently. Nothing was touched.
-    Layout {
-        /// The layout in the directory.
-        found: u64,
-        /// The layout that this program knows.
-        supported: u64,
-        /// The data directory.
-        dir: PathBuf,
-    },
-    /// The directory lies on a network file system, where locks and syncs cannot be relied on.
-    NetworkFileSystem {
-        /// Its name.
-        kind: &'static str,
-        /// The data directory.
-        dir: PathBuf,
-    },
-    /// The directory could not be created.
-    Create {
-        /// The data directory.
-        dir: PathBuf,
-        /// What the operating system said.
-        io: io::Error,
-    },
-    /// A file could not be opened, read or written.
-    Io {
-        /// The file.
-        file: PathBuf,
-        /// What went wrong with it.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// A file is not what the store wrote.
-    Damaged {
-        /// The file.
-        file: PathBuf,
-        /// What is wrong with it.
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Owned { pid: Some(pid), dir } => {
-                write!(f, "{} is in use by process {pid}", dir.display())
-            }
-            Self::Owned { pid: None, dir } => write!(f, "{} is in use by another process", dir.display()),
-            Self::Layout { found, supported, dir } => write!(
-                f,
-                "{} has layout {found}, and this program knows layout {supported}: use the program that wrote it, \
-                 or another directory",
-                dir.display()
-            ),
-            Self::NetworkFileSystem { kind, dir } => {
-                write!(f, "{} lies on a network file system ({kind}): use a local disk", dir.display())
-            }
-            Self::Create { dir, .. } => write!(f, "cannot create {}", dir.display()),
-            Self::Io { file, .. } => write!(f, "cannot open {}", file.display()),
-            Self::Damaged { file, .. } => write!(f, "{} is damaged", file.display()),
-        }
-    }
-}
-
-impl Error for OpenError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Create { io, .. } => Some(io),
-            Self::Io { source, .. } | Self::Damaged { source, .. } => Some(&**source),
-            Self::Owned { .. } | Self::Layout { .. } | Self::NetworkFileSystem { .. } => None,
-        }
-    }
 }
 
 impl Store {
@@ -258,53 +160,6 @@ impl Drop for Inner {
     }
 }
 
-/// What the index thread does in the rest of the store.
-struct Around {
-    index: Arc<Handle>,
-    volumes: Arc<Volumes>,
-    neighbours: Neighbours,
-    memory: Arc<Memory>,
-    uses: Arc<Uses>,
-    /// Whether delete-intents may be on disk that no volume was told of.
-    reread: AtomicBool,
-}
-
-impl Surroundings for Around {
-    fn committed(&self, effects: Effects) {
-        self.memory.changed(&effects.changed);
-        // Places are outdated before a volume looks whether anybody holds the blob: whoever took a handle on the
-        // strength of an outdated place either sees that, or is seen by the volume.
-        self.memory.removed(&effects.doomed);
-        self.volumes.remove(&self.neighbours, &effects.doomed);
-        if self.reread.load(Ordering::Relaxed) {
-            self.reread();
-        }
-    }
-
-    fn uncertain(&self, effects: Effects) {
-        self.memory.changed(&effects.changed);
-        self.memory.removed(&effects.doomed);
-        // A delete-intent that is not on disk must not be acted on, and one that is must not be forgotten.
-        if !effects.doomed.is_empty() {
-            self.reread();
-        }
-    }
-
-    fn tick(&self) -> Option<TickChange> {
-        self.uses.flush()
-    }
-}
-
-impl Around {
-    fn reread(&self) {
-        let doomed = self.index.run(reads::deletions);
-        self.reread.store(doomed.is_err(), Ordering::Relaxed);
-        if let Ok(doomed) = doomed {
-            self.volumes.remove(&self.neighbours, &doomed);
-        }
-    }
-}
-
 /// Opens or creates the index, unless another layout is found in it.
 fn open_index(disk: &Arc<Disk>, settings: &Settings) -> Result<Handle, OpenError> {
     let path = disk.index();
@@ -350,25 +205,4 @@ fn layout(index: &impl ReadableDatabase) -> Result<Option<u64>, Failure> {
         Err(TableError::TableDoesNotExist(_)) if txn.list_tables()?.next().is_none() => Ok(None),
         Err(e) => Err(e.into()),
     }
-}
-
-/// Sorts what went wrong inside of an open file.
-fn at_open(file: &Path, e: StoreError) -> OpenError {
-    let file = file.to_owned();
-    match e {
-        StoreError::Damaged(_) => OpenError::Damaged { file, source: e.into() },
-        _ => OpenError::Io { file, source: e.into() },
-    }
-}
-
-/// Sorts what went wrong while redb opened a file.
-fn at_database(dir: &Path, file: &Path, e: DatabaseError) -> OpenError {
-    let damaged = match &e {
-        DatabaseError::DatabaseAlreadyOpen => return OpenError::Owned { pid: None, dir: dir.to_owned() },
-        DatabaseError::Storage(redb::StorageError::Io(io)) => io.kind() == io::ErrorKind::InvalidData,
-        DatabaseError::Storage(redb::StorageError::Corrupted(_)) => true,
-        _ => false,
-    };
-    let (file, source) = (file.to_owned(), e.into());
-    if damaged { OpenError::Damaged { file, source } } else { OpenError::Io { file, source } }
 }

@@ -71,13 +71,13 @@ impl Writer {
     /// Runs until it is told to close. The volume is held weakly: it owns the way to this thread.
     pub(super) fn run(mut self, volume: &Weak<Volume>) {
         while self.open {
-            let ready = self.removable();
+            let ready = !self.removable(1).is_empty();
             let first = match (self.receiver.try_recv(), ready) {
                 (Ok(message), _) => Ok(message),
-                (Err(_), Some(_)) => {
+                (Err(_), true) => {
                     self.receiver.recv_timeout(self.rest_until.saturating_duration_since(Instant::now()))
                 }
-                (Err(_), None) => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                (Err(_), false) => self.receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match first {
                 Ok(message) => {
@@ -95,12 +95,15 @@ impl Writer {
         }
     }
 
-    /// Removes a part of a blob that nobody holds. That takes the disk and the write lock from fills, so it rests as
-    /// long as it works.
+    /// Removes some chunks of blobs that nobody holds. That takes the disk and the write lock from fills, so it rests
+    /// as long as it works.
     fn tidy(&mut self, volume: &Weak<Volume>) {
-        let Some(id) = self.removable() else { return };
+        let ids = self.removable(REMOVE_CHUNKS);
+        if ids.is_empty() {
+            return;
+        }
         let begun = Instant::now();
-        match self.remove(id, volume) {
+        match self.remove(&ids, volume) {
             Ok(()) => {
                 self.pause = PAUSE;
                 self.rest_until = Instant::now() + begun.elapsed();
@@ -192,26 +195,27 @@ impl Writer {
         Ok(volume.room()?.sure())
     }
 
-    /// A doomed blob that nobody holds.
-    fn removable(&self) -> Option<BlobId> {
-        self.doomed.iter().copied().find(|id| !self.neighbours.leases.is_held(*id))
+    /// Up to `most` doomed blobs that nobody holds.
+    fn removable(&self, most: usize) -> Vec<BlobId> {
+        let free = |id: &BlobId| !self.neighbours.leases.is_held(*id);
+        self.doomed.iter().copied().filter(free).take(most).collect()
     }
 
-    fn remove(&mut self, id: BlobId, volume: &Weak<Volume>) -> Result<(), StoreError> {
-        let (held, gone) = self.handle.run(|database| chunks::remove(database, id, REMOVE_CHUNKS))?;
+    fn remove(&mut self, ids: &[BlobId], volume: &Weak<Volume>) -> Result<(), StoreError> {
+        let (held, gone) = self.handle.run(|database| chunks::remove(database, ids, REMOVE_CHUNKS))?;
         let volume = volume.upgrade();
         if let Some(volume) = &volume {
             volume.set_held(held);
         }
-        if !gone {
-            return Ok(());
-        }
-        self.doomed.remove(&id);
+        self.doomed.retain(|id| !gone.contains(id));
         if let Some(volume) = &volume {
-            volume.doomed().fetch_sub(1, Ordering::SeqCst);
+            volume.doomed().fetch_sub(gone.len(), Ordering::SeqCst);
         }
-        let settled = if self.removable().is_none() { self.handle.run(chunks::settle) } else { Ok(()) };
-        self.neighbours.index.change(move |tables| tables.removed(id));
+        let done = self.removable(1).is_empty();
+        let settled = if done { self.handle.run(chunks::settle) } else { Ok(()) };
+        if !gone.is_empty() {
+            self.neighbours.index.change(move |tables| gone.iter().try_for_each(|id| tables.removed(*id)));
+        }
         settled
     }
 

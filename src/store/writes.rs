@@ -286,8 +286,8 @@ impl Store {
             *at = (*at).max(now);
             uses.len() >= USES_MAX
         };
-        if full && let Some(mut change) = self.0.uses.flush() {
-            self.0.neighbours.index.change(move |tables| change(tables));
+        if full && let Some(change) = self.0.uses.flush() {
+            self.0.neighbours.index.change(change);
         }
     }
 

@@ -61,8 +61,8 @@ struct Gzip {
 
 impl FileBody {
     pub(super) fn new(incoming: Incoming, gzip: bool, stall: Duration, permit: OwnedSemaphorePermit) -> Self {
-        let gzip = gzip
-            .then(|| Gzip { decoder: Some(MultiGzDecoder::new(Vec::new())), encoded: VecDeque::new() });
+        let gzip =
+            gzip.then(|| Gzip { decoder: Some(MultiGzDecoder::new(Vec::new())), encoded: VecDeque::new() });
         Self { incoming, gzip, stall, received: 0, _permit: permit }
     }
 

@@ -95,7 +95,11 @@ impl Client {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn inquire(&self, resource: &Resource, credential: Option<&Secret>) -> Result<Expectation, Failure> {
+    pub async fn inquire(
+        &self,
+        resource: &Resource,
+        credential: Option<&Secret>,
+    ) -> Result<Expectation, Failure> {
         let mut hops = Vec::new();
         let mut url = self.url(resource)?;
         let home = url.origin();
@@ -184,7 +188,8 @@ impl Client {
             _ => (0, None),
         };
         let accepts = last.headers.get(header::ACCEPT_RANGES).is_none_or(|v| v != "none");
-        let takes_ranges = accepts && !gzip && (want.start == 0 && want.end.is_none() || status != StatusCode::OK);
+        let takes_ranges =
+            accepts && !gzip && (want.start == 0 && want.end.is_none() || status != StatusCode::OK);
         hops.push(last);
         let expectation = hub::expectation(resource, &hops, Timestamp::now()).map_err(Failure::Misread)?;
         let body = FileBody::new(body, gzip, self.settings.stall_timeout, permit);
@@ -213,7 +218,8 @@ impl Client {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let mut request = Request::new(body);
         *request.method_mut() = method;
-        *request.uri_mut() = url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
+        *request.uri_mut() =
+            url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
         *request.headers_mut() = headers;
         self.telemetry.upstream_request(hub);
         tokio::time::timeout(self.settings.head_timeout, self.pool.request(request))

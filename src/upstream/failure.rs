@@ -33,7 +33,9 @@ impl Failure {
     /// Whether the hub is down or overloaded, so that stale is better than this.
     pub fn is_down(&self) -> bool {
         match self {
-            Self::Refused(r) => !r.at_hub || r.status.is_server_error() || r.status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Refused(r) => {
+                !r.at_hub || r.status.is_server_error() || r.status == StatusCode::TOO_MANY_REQUESTS
+            }
             _ => true,
         }
     }

@@ -53,7 +53,8 @@ impl Client {
         headers.append(header::VIA, HeaderValue::from_static("1.1 hubcache"));
         let mut request = Request::new(body.map_err(Into::into).boxed_unsync());
         *request.method_mut() = head.method;
-        *request.uri_mut() = url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
+        *request.uri_mut() =
+            url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
         *request.headers_mut() = headers;
         self.telemetry.upstream_request(hub);
         let answer = tokio::time::timeout(self.settings.head_timeout, self.pool.request(request))

@@ -30,7 +30,11 @@ impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CaBundle { file, why } => {
-                write!(f, "cannot use the CA bundle {}: {why}; give a file of PEM certificates", file.display())
+                write!(
+                    f,
+                    "cannot use the CA bundle {}: {why}; give a file of PEM certificates",
+                    file.display()
+                )
             }
             Self::Tls(_) => f.write_str("cannot set up TLS"),
         }
@@ -70,7 +74,11 @@ pub(super) fn connector(settings: &Settings) -> Result<HttpsConnector<HttpConnec
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(settings.connect_timeout));
-    Ok(HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().wrap_connector(tcp))
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp))
 }
 
 fn add_bundle(roots: &mut RootCertStore, file: &Path) -> Result<(), BuildError> {

@@ -158,7 +158,9 @@ impl fmt::Display for Flaw {
             Self::Length { promised, found } => {
                 write!(f, "{promised} bytes were promised and {found} came")
             }
-            Self::Digest { promised, found } => write!(f, "{} was promised and {found} came", promised.digest),
+            Self::Digest { promised, found } => {
+                write!(f, "{} was promised and {found} came", promised.digest)
+            }
             Self::Html => f.write_str("an HTML page came in place of the file"),
             Self::LfsPointer => f.write_str("a large-file pointer came in place of the file"),
         }

@@ -295,7 +295,7 @@ impl Process {
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let log = Arc::new(Log::default());
         let kept = log.clone();
-        thread::spawn(move || kept.read(BufReader::new(stderr)));
+        let logging = thread::spawn(move || kept.read(BufReader::new(stderr)));
         let (first, ready) = std::sync::mpsc::sync_channel(1);
         thread::spawn(move || {
             let mut lines = BufReader::new(stdout).lines();
@@ -315,6 +315,8 @@ impl Process {
         else {
             let status = process.wait(Duration::from_secs(5));
             process.kill();
+            // The pipe has ended with the process, so this has an end, and the log is whole.
+            let _ = logging.join();
             return Err((status, process.log.text()));
         };
         process.listen = listen;

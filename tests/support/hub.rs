@@ -2,7 +2,7 @@
 //!
 //! [`ScriptedHub::start`] opens three listeners on the loopback interface: the hub itself (Hugging Face and
 //! Mozilla layouts side by side, as `serve --hub` may point both names at one root), its content network
-//! (another origin, reached through signed redirects) and the Xet store (which answers 500 and only exists to
+//! (another origin, reached through signed redirects) and the Xet store (which refuses everybody and only exists to
 //! show that nobody went there). It runs on threads of its own, so that blocking and async tests can use it
 //! alike, and it ends when it is dropped.
 //!
@@ -53,6 +53,21 @@ pub enum Listener {
 
 impl Listener {
     const ALL: [Self; 3] = [Self::Hub, Self::Cdn, Self::Cas];
+
+    /// An address of its own on the loopback interface: some clients take a redirect to another port for one to
+    /// the same host.
+    fn ip(self) -> Ipv4Addr {
+        if cfg!(target_os = "linux") { Ipv4Addr::new(127, 0, 0, 1 + self as u8) } else { Ipv4Addr::LOCALHOST }
+    }
+
+    /// That address, or another name of it where there is only one.
+    fn host(self) -> String {
+        match self {
+            Self::Hub => Ipv4Addr::LOCALHOST.to_string(),
+            Self::Cdn | Self::Cas if cfg!(target_os = "linux") => self.ip().to_string(),
+            Self::Cdn | Self::Cas => "localhost".to_owned(),
+        }
+    }
 }
 
 /// What the connection tasks of one hub share.
@@ -61,7 +76,7 @@ struct Shared {
     faults: Mutex<Faults>,
     gates: Mutex<Gates>,
     journal: Journal,
-    /// `http://127.0.0.1:PORT` of each listener, in the order of [`Listener::ALL`].
+    /// `http://HOST:PORT` of each listener, in the order of [`Listener::ALL`].
     origins: [String; 3],
 }
 
@@ -110,16 +125,17 @@ impl ScriptedHub {
             .enable_all()
             .build()
             .expect("a runtime can be built");
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let reserved = Listener::ALL.map(|_| bound(any));
+        let reserved = Listener::ALL.map(|listener| bound(SocketAddr::from((listener.ip(), 0))));
         let addresses =
             [0, 1, 2].map(|i: usize| reserved[i].local_addr().expect("a bound socket has an address"));
+        let origins =
+            [0, 1, 2].map(|i: usize| format!("http://{}:{}", Listener::ALL[i].host(), addresses[i].port()));
         let shared = Arc::new(Shared {
             world: Mutex::default(),
             faults: Mutex::default(),
             gates: Mutex::default(),
             journal: Journal::default(),
-            origins: addresses.map(|a| format!("http://{a}")),
+            origins,
         });
         let hub = Self {
             shared,

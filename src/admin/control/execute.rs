@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sha2::Digest as _;
@@ -10,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{Checked, Command, Failure, Progress, Reply, Row, Selector, Summary, Suspect, chain};
 use crate::model::Sha256;
-use crate::store::{CHUNK, Store};
+use crate::store::{self, Store, chunks_of};
 
 // Often enough for a bar that moves, rarely enough to cost nothing.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -18,7 +17,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Carries out a command and sends what it has to tell to `sink`, the end included.
 ///
 /// When nobody listens any more, it stops early.
-pub async fn execute(store: Arc<Store>, command: Command, sink: mpsc::Sender<Reply>) {
+pub async fn execute(store: Store, command: Command, sink: mpsc::Sender<Reply>) {
     let result = match command {
         Command::Ls { selector } | Command::Show { selector } => {
             blocking(store, sink.clone(), move |job| job.list(&selector)).await
@@ -39,11 +38,12 @@ pub async fn execute(store: Arc<Store>, command: Command, sink: mpsc::Sender<Rep
 
 async fn remove(store: &Store, selector: Selector) -> Result<Summary, Failure> {
     let removed = store.remove(&selector.into()).await.map_err(|e| Failure::io("not removed", &e))?;
-    Ok(Summary { entries: removed.entries, blobs: removed.blobs, bytes: removed.bytes, damaged: 0 })
+    let store::Removed { entries, partials, blobs, bytes } = removed;
+    Ok(Summary { entries, partials, blobs, bytes, damaged: 0 })
 }
 
 /// Runs `work` where reading from the disk stops nobody else.
-async fn blocking<W>(store: Arc<Store>, sink: mpsc::Sender<Reply>, work: W) -> Result<Summary, Failure>
+async fn blocking<W>(store: Store, sink: mpsc::Sender<Reply>, work: W) -> Result<Summary, Failure>
 where
     W: FnOnce(&Job) -> Result<Summary, Failure> + Send + 'static,
 {
@@ -53,7 +53,7 @@ where
 }
 
 struct Job {
-    store: Arc<Store>,
+    store: Store,
     sink: mpsc::Sender<Reply>,
 }
 
@@ -67,17 +67,21 @@ impl Job {
     }
 
     fn list(&self, selector: &Selector) -> Result<Summary, Failure> {
-        let mut blobs = Blobs::default();
-        let mut entries = 0;
-        self.rows(selector, |row, references| {
-            entries += 1;
-            blobs.add(&row, references);
-            self.tell(Reply::Entry { entry: row })
-        })?;
-        Ok(Summary { entries, blobs: blobs.count(), bytes: blobs.bytes(), damaged: 0 })
+        let (entries, blobs) = self.tell_all(selector)?;
+        let partials = self.partials(selector)?;
+        Ok(Summary { entries, partials, ..blobs.summary() })
     }
 
     fn would_remove(&self, selector: &Selector) -> Result<Summary, Failure> {
+        let (entries, mut blobs) = self.tell_all(selector)?;
+        // What another file shares stays.
+        blobs.0.retain(|_, seen| seen.here >= seen.references);
+        let partials = self.partials(selector)?;
+        Ok(Summary { entries, partials, ..blobs.summary() })
+    }
+
+    /// Tells about every selected file.
+    fn tell_all(&self, selector: &Selector) -> Result<(u64, Blobs), Failure> {
         let mut blobs = Blobs::default();
         let mut entries = 0;
         self.rows(selector, |row, references| {
@@ -85,9 +89,14 @@ impl Job {
             blobs.add(&row, references);
             self.tell(Reply::Entry { entry: row })
         })?;
-        // What another file shares stays.
-        blobs.0.retain(|_, seen| seen.here >= seen.references);
-        Ok(Summary { entries, blobs: blobs.count(), bytes: blobs.bytes(), damaged: 0 })
+        Ok((entries, blobs))
+    }
+
+    /// How many of the selected files are unfinished.
+    fn partials(&self, selector: &Selector) -> Result<u64, Failure> {
+        let selector = store::Selector::from(selector.clone());
+        let all = self.store.partials().map_err(|error| Failure::io("the index cannot be read", &error))?;
+        Ok(all.iter().filter(|(key, _)| selector.matches(key)).count() as u64)
     }
 
     fn verify(&self, selector: &Selector) -> Result<Summary, Failure> {
@@ -98,7 +107,7 @@ impl Job {
             blobs.add(&row, references);
             ControlFlow::Continue(())
         })?;
-        let total_bytes = blobs.bytes();
+        let Summary { bytes: total_bytes, .. } = blobs.summary();
         let mut meter = Meter { done_bytes: 0, total_bytes, told: Instant::now() };
         let mut damaged = 0;
         for (digest, seen) in &blobs.0 {
@@ -111,7 +120,7 @@ impl Job {
                 ControlFlow::Break(()) => break,
             }
         }
-        Ok(Summary { entries, blobs: blobs.count(), bytes: total_bytes, damaged })
+        Ok(Summary { entries, damaged, ..blobs.summary() })
     }
 
     /// Reads a blob and compares it with its name; breaks off when nobody listens any more.
@@ -121,12 +130,9 @@ impl Job {
             Ok(None) => return ControlFlow::Continue(Checked::Gone),
             Err(error) => return ControlFlow::Continue(Checked::Wrong(chain(&error))),
         };
-        let chunk = u64::try_from(CHUNK).expect("a chunk is far smaller than 16 EiB");
-        let chunks =
-            u32::try_from(suspect.size_bytes.div_ceil(chunk)).expect("the index of a chunk is 32 bits wide");
         let mut hash = sha2::Sha256::new();
         let mut size_bytes = 0;
-        for index in 0..chunks {
+        for index in 0..chunks_of(suspect.size_bytes) {
             let bytes = match blob.read(index) {
                 Ok(bytes) => bytes,
                 Err(error) => return ControlFlow::Continue(Checked::Wrong(chain(&error))),
@@ -192,12 +198,9 @@ impl Blobs {
         self.0.entry(row.entry.blob).or_insert(new).here += 1;
     }
 
-    fn count(&self) -> u64 {
-        self.0.len() as u64
-    }
-
-    fn bytes(&self) -> u64 {
-        self.0.values().map(|seen| seen.size_bytes).sum()
+    fn summary(&self) -> Summary {
+        let bytes = self.0.values().map(|seen| seen.size_bytes).sum();
+        Summary { blobs: self.0.len() as u64, bytes, ..Summary::default() }
     }
 }
 

@@ -3,7 +3,7 @@
 //! One process owns a data directory, and every other one asks it over a Unix socket: one line of JSON with a
 //! [`Command`], then lines of JSON with a [`Reply`] each, of which the last is `{"done":..}` or
 //! `{"error":..,"exit":..}`. Where nobody owns the directory, the command line opens the store and calls
-//! [`execute`] itself.
+//! [`execute()`] itself.
 
 mod client;
 mod execute;
@@ -128,6 +128,8 @@ pub struct Progress {
 pub struct Summary {
     /// Files.
     pub entries: u64,
+    /// Files whose download is not finished.
+    pub partials: u64,
     /// Distinct contents of files.
     pub blobs: u64,
     /// Bytes of those.
@@ -159,7 +161,7 @@ impl Failure {
 }
 
 /// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

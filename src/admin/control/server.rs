@@ -23,7 +23,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const REPLIES_IN_FLIGHT: usize = 64;
 
 /// Carries out commands until it is dropped; those that are under way are broken off then.
-pub async fn serve(bound: Bound, store: Arc<Store>) {
+pub async fn serve(bound: Bound, store: Store) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -36,7 +36,7 @@ pub async fn serve(bound: Bound, store: Arc<Store>) {
                 continue;
             }
         };
-        let store = Arc::clone(&store);
+        let store = store.clone();
         connections.spawn(async move {
             if let Err(error) = converse(stream, store).await {
                 tracing::debug!(%error, "a command was broken off");
@@ -47,12 +47,13 @@ pub async fn serve(bound: Bound, store: Arc<Store>) {
     }
 }
 
-async fn converse(mut stream: UnixStream, store: Arc<Store>) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, store: Store) -> io::Result<()> {
     let (from, to) = stream.split();
     let (mut from, mut to) = (BufReader::new(from), BufWriter::new(to));
     match read_command(&mut from).await {
         Ok(command) => {
-            tracing::info!(?command, "a command came over the control socket");
+            let text = serde_json::to_string(&command)?;
+            tracing::info!(command = text, "a command came over the control socket");
             let (sink, replies) = mpsc::channel(REPLIES_IN_FLIGHT);
             let ((), sent) = tokio::join!(execute(store, command, sink), send_all(replies, &mut to));
             sent?;

@@ -1,13 +1,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
+use crate::model::{Expectation, HubRoot, Repo, RepoKind, Representation, Standing};
 use crate::store::Store;
 
 /// A store in `dir`, with small caches.
@@ -26,7 +26,7 @@ pub fn open_store(dir: &Path, now: Timestamp) -> Store {
 /// A data directory whose owner answers commands.
 struct Owner {
     dir: PathBuf,
-    store: Arc<Store>,
+    store: Store,
     task: tokio::task::JoinHandle<()>,
     _root: tempfile::TempDir,
 }
@@ -35,9 +35,9 @@ fn own(below: &str) -> Owner {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join(below);
     fs::create_dir_all(&dir).unwrap();
-    let store = Arc::new(open_store(&dir, Timestamp::now()));
+    let store = open_store(&dir, Timestamp::now());
     let bound = bind(&dir, &[root.path().to_owned()]).unwrap();
-    let task = tokio::spawn(serve(bound, Arc::clone(&store)));
+    let task = tokio::spawn(serve(bound, store.clone()));
     Owner { dir, store, task, _root: root }
 }
 
@@ -45,7 +45,7 @@ impl Owner {
     async fn stop(self) {
         self.task.abort();
         let _ = self.task.await;
-        self.store.close().await.unwrap();
+        self.store.close().await;
         assert!(!self.dir.join("control").exists(), "no trace is left");
         assert!(connect(&self.dir).await.unwrap().is_none());
     }
@@ -161,13 +161,89 @@ async fn a_line_without_an_end_is_not_read_for_ever() {
 fn replies_are_told_apart_by_their_first_field() {
     let failure = Reply::Failed(Failure { error: "no".into(), exit: 74 });
     assert_eq!(serde_json::to_string(&failure).unwrap(), r#"{"error":"no","exit":74}"#);
-    let done = Reply::Done { done: Summary { entries: 1, blobs: 1, bytes: 2, damaged: 0 } };
+    let done = Reply::Done { done: Summary { entries: 1, partials: 0, blobs: 1, bytes: 2, damaged: 0 } };
     let text = serde_json::to_string(&done).unwrap();
-    assert_eq!(text, r#"{"done":{"entries":1,"blobs":1,"bytes":2,"damaged":0}}"#);
+    assert_eq!(text, r#"{"done":{"entries":1,"partials":0,"blobs":1,"bytes":2,"damaged":0}}"#);
     for reply in [failure, done] {
         let text = serde_json::to_string(&reply).unwrap();
         assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), reply);
     }
     let command = Command::Verify { selector: Selector { repo: Some("a/b".into()), ..Selector::default() } };
     assert_eq!(serde_json::to_string(&command).unwrap(), r#"{"verify":{"selector":{"repo":"a/b"}}}"#);
+}
+
+/// Stores a file; `name` is the digest that the index will have for it.
+async fn keep(store: &Store, path: &str, bytes: &'static [u8], name: Sha256) {
+    let hub = Hub::HuggingFace;
+    let key = EntryKey {
+        hub,
+        root: HubRoot::parse(hub.default_root()).unwrap(),
+        repo: Repo { kind: RepoKind::Model, id: "acme/tiny".into() },
+        revision: "main".into(),
+        path: path.into(),
+    };
+    let size = bytes.len() as u64;
+    let representation = Representation { size: Some(size), ..Representation::default() };
+    let record = store::PartialRecord {
+        expectation: Expectation { representation: representation.clone(), ..Expectation::default() },
+        started_at: Timestamp(1),
+        touched_at: Timestamp(1),
+    };
+    let blob = store.begin_partial(&key, record).await.unwrap();
+    let written = store.write_chunk(&blob, 0, vec![bytes.into()]).await.unwrap();
+    written.await.unwrap().unwrap();
+    let entry = Entry {
+        blob: name,
+        size,
+        representation,
+        validator: None,
+        promises: vec![],
+        standing: Standing::Recorded,
+        stored_at: Timestamp(1),
+        checked_at: Timestamp(1),
+    };
+    store.commit(&key, &blob, entry, &[]).await.unwrap();
+}
+
+fn digest(bytes: &[u8]) -> Sha256 {
+    use sha2::Digest as _;
+    Sha256(sha2::Sha256::digest(bytes).into())
+}
+
+#[tokio::test]
+async fn files_are_listed_verified_and_removed() {
+    let owner = own("data");
+    keep(&owner.store, "a", b"right", digest(b"right")).await;
+    keep(&owner.store, "same", b"right", digest(b"right")).await;
+    keep(&owner.store, "b", b"wrong", digest(b"other")).await;
+    let all = Selector::default();
+    let one = Selector { path: Some("a".into()), ..Selector::default() };
+
+    let replies = answer(&owner.dir, &Command::Ls { selector: all.clone() }).await;
+    let paths = replies.iter().filter_map(|r| match r {
+        Reply::Entry { entry } => Some(entry.key.path.as_str()),
+        _ => None,
+    });
+    assert_eq!(paths.collect::<Vec<_>>(), ["a", "b", "same"]);
+    let summary = Summary { entries: 3, blobs: 2, bytes: 10, ..Summary::default() };
+    assert_eq!(replies.last(), Some(&Reply::Done { done: summary }));
+
+    let replies = answer(&owner.dir, &Command::Verify { selector: all.clone() }).await;
+    let [Reply::Damaged { damaged, found }, Reply::Done { done }] = replies.as_slice() else {
+        panic!("{replies:?}")
+    };
+    assert_eq!((damaged.key.path.as_str(), found), ("b", &format!("sha256 {}", digest(b"wrong"))));
+    assert_eq!(*done, Summary { damaged: 1, ..summary });
+
+    let dry_run = answer(&owner.dir, &Command::Rm { selector: one.clone(), dry_run: true }).await;
+    let shared = Summary { entries: 1, ..Summary::default() };
+    assert_eq!(dry_run.last(), Some(&Reply::Done { done: shared }), "its bytes are shared");
+    let removed = answer(&owner.dir, &Command::Rm { selector: one, dry_run: false }).await;
+    assert_eq!(removed, [Reply::Done { done: shared }]);
+    let rest = answer(&owner.dir, &Command::Rm { selector: all, dry_run: false }).await;
+    assert_eq!(
+        rest,
+        [Reply::Done { done: Summary { entries: 2, blobs: 2, bytes: 10, ..Summary::default() } }]
+    );
+    owner.stop().await;
 }

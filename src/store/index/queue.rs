@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Effects, Tables, begin};
+use crate::store::around::Around;
 use crate::store::error::{Failure, StoreError};
 use crate::store::handle::Handle;
 use crate::store::settings::{BATCH_CHANGES, QUEUE_CHANGES, USES_FLUSH};
@@ -69,19 +70,6 @@ enum Message {
     Close,
 }
 
-/// What the thread needs of the rest of the store.
-pub(in crate::store) trait Surroundings: Send + 'static {
-    /// The transaction is on disk, or may be: whoever waits for it has not been told yet.
-    fn committed(&self, effects: Effects);
-    /// The transaction failed, and nobody knows how much of it reached the disk.
-    fn uncertain(&self, effects: Effects);
-    /// Runs every [`USES_FLUSH`], and at the end.
-    fn tick(&self) -> Option<TickChange>;
-}
-
-/// A change that the thread makes on its own.
-pub(in crate::store) type TickChange = Box<dyn FnMut(&mut Tables<'_>) -> Result<(), Failure> + Send>;
-
 /// The way to the thread.
 pub(in crate::store) struct IndexQueue {
     sender: Sender<Message>,
@@ -91,15 +79,15 @@ pub(in crate::store) struct IndexQueue {
 
 impl IndexQueue {
     /// Starts the thread; `make` builds what it needs of the rest of the store.
-    pub(in crate::store) fn start<S: Surroundings>(
+    pub(in crate::store) fn start(
         index: Arc<Handle>,
-        make: impl FnOnce(Notifier) -> S,
+        make: impl FnOnce(Notifier) -> Around,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = channel();
-        let surroundings = make(Notifier(sender.clone()));
+        let around = make(Notifier(sender.clone()));
         let thread = thread::Builder::new()
             .name("hubcache-index".into())
-            .spawn(move || Writer { index, receiver, surroundings }.run())?;
+            .spawn(move || Writer { index, receiver, around }.run())?;
         let waiting = Arc::new(Semaphore::new(QUEUE_CHANGES));
         Ok(Self { sender, waiting, thread: Mutex::new(Some(thread)) })
     }
@@ -155,15 +143,15 @@ impl Notifier {
     }
 }
 
-struct Writer<S> {
+struct Writer {
     index: Arc<Handle>,
     receiver: Receiver<Message>,
-    surroundings: S,
+    around: Around,
 }
 
 type Batch = Vec<(Box<dyn Change>, Option<OwnedSemaphorePermit>)>;
 
-impl<S: Surroundings> Writer<S> {
+impl Writer {
     fn run(self) {
         let mut due = Instant::now() + USES_FLUSH;
         let mut open = true;
@@ -177,8 +165,9 @@ impl<S: Surroundings> Writer<S> {
             if !open || Instant::now() >= due {
                 due = Instant::now() + USES_FLUSH;
                 batch.extend(
-                    self.surroundings
-                        .tick()
+                    self.around
+                        .uses
+                        .flush()
                         .map(|change| -> (Box<dyn Change>, _) { (Box::new(Untold(change)), None) }),
                 );
             }
@@ -241,12 +230,12 @@ impl<S: Surroundings> Writer<S> {
             }
         });
         match &committed {
-            Ok(()) => self.surroundings.committed(effects),
+            Ok(()) => self.around.committed(effects),
             Err(_) => {
                 if let Err(e) = self.index.recover() {
                     tracing::error!(error = %e, "the index could not be opened again");
                 }
-                self.surroundings.uncertain(effects);
+                self.around.uncertain(effects);
             }
         }
         committed

@@ -122,7 +122,7 @@ async fn exchange(
 fn route(shared: &Shared, listener: Listener, request: &Request) -> Answer {
     let mut world = shared.world();
     match listener {
-        Listener::Cas => Answer::text(500, "the Xet store is not part of this hub"),
+        Listener::Cas => Answer::text(403, "the Xet store is not part of this hub"),
         Listener::Cdn => huggingface::deliver(&world, request),
         Listener::Hub if mozilla::has(&world, request) => mozilla::answer(&world, request),
         Listener::Hub => {

@@ -8,6 +8,7 @@ use sha1::Digest as _;
 
 /// Digests in the forms in which hubs state them.
 pub mod digests {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
     use md5::Md5;
     use sha1::{Digest as _, Sha1};
     use sha2::Sha256;
@@ -31,31 +32,17 @@ pub mod digests {
 
     /// MD5 as `x-goog-hash` states it.
     pub fn md5_base64(bytes: &[u8]) -> String {
-        base64(&Md5::digest(bytes))
+        BASE64_STANDARD.encode(Md5::digest(bytes))
     }
 
     /// CRC32C as `x-goog-hash` states it: big-endian bytes.
     pub fn crc32c_base64(bytes: &[u8]) -> String {
-        base64(&crc32c::crc32c(bytes).to_be_bytes())
+        BASE64_STANDARD.encode(crc32c::crc32c(bytes).to_be_bytes())
     }
 
     /// Lower-case hexadecimal digits.
     pub fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|b| format!("{b:02x}")).collect()
-    }
-
-    fn base64(bytes: &[u8]) -> String {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut out = String::new();
-        for group in bytes.chunks(3) {
-            let byte = |i: usize| u32::from(group.get(i).copied().unwrap_or(0));
-            let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-            for i in 0..4 {
-                let sextet = (bits >> (18 - 6 * i)) as usize & 63;
-                out.push(if i <= group.len() { char::from(ALPHABET[sextet]) } else { '=' });
-            }
-        }
-        out
     }
 }
 

@@ -167,7 +167,9 @@ fn git_content(request: &Request, commit: &str, file: &File) -> Answer {
         .with("X-Repo-Commit", commit)
         .with("ETag", file.linked_etag())
         .with("Content-Security-Policy", "default-src none; sandbox");
-    if text && file.bytes.len() >= COMPRESSED_FROM && request.takes_gzip() {
+    // A part is sent as it is: the hf-hub crate asks for one, takes gzip, and insists on a Content-Range.
+    let whole = request.header("range").is_none();
+    if text && whole && file.bytes.len() >= COMPRESSED_FROM && request.takes_gzip() {
         answer.gzip();
     }
     answer

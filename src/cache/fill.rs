@@ -1,0 +1,595 @@
+//! The task that downloads, verifies and stores one file.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use http::StatusCode;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::chunks::Chunks;
+use super::flight::{Flight, Landed};
+use super::lane::{LaneEnd, Lanes, Place, Why, Write, differs};
+use super::schedule::{self, Stretch};
+use super::{Cache, FillError, PLACE_WAIT, hashing};
+use crate::model::{Entry, EntryKey, Expectation, Resource, Secret, Standing, Timestamp};
+use crate::store::{CHUNK, CommitError, PartialRecord, StoreError};
+use crate::upstream::{Answer, Failure, Want};
+use crate::verify::{self, Digests, Flaw, Verdict};
+
+/// How often wrong bytes are fetched: once, and once more from scratch.
+const WRONG_ATTEMPTS: u32 = 2;
+/// How often a file may change under its fill.
+const CHANGED_ATTEMPTS: u32 = 4;
+/// How often a file is asked for before its first byte.
+const FIRST_TRIES: u32 = 3;
+/// A lane that brought less than this made no progress, in bytes.
+const PROGRESS: u64 = 16 * 1024;
+
+/// How an attempt ended.
+enum Attempt {
+    Landed(Landed),
+    Wrong(Flaw),
+    Changed,
+}
+
+struct Fill {
+    cache: Arc<Cache>,
+    flight: Arc<Flight>,
+    resource: Resource,
+    credential: Option<Secret>,
+    key: EntryKey,
+}
+
+/// Starts the fill of a flight.
+pub(super) fn spawn(cache: Arc<Cache>, flight: Arc<Flight>, resource: Resource, credential: Option<Secret>) {
+    let landing = flight.landing();
+    let key = flight.key.clone();
+    let fill = Fill { cache, flight, resource, credential, key };
+    tokio::spawn(async move {
+        let began = Instant::now();
+        let end = fill.placed().await;
+        fill.report(&end, began);
+        landing.publish(end);
+        fill.flight.trim();
+        let mut flights = fill.cache.flights();
+        if flights.get(&fill.key).is_some_and(|f| Arc::ptr_eq(f, &fill.flight)) {
+            flights.remove(&fill.key);
+        }
+    });
+}
+
+impl Fill {
+    async fn placed(&self) -> Result<Landed, FillError> {
+        let place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.cache.places).acquire_owned()).await;
+        let _place = place.map_err(|_| FillError::Busy)?.map_err(|_| FillError::Stopped)?;
+        let _running = self.cache.telemetry.fetch_started();
+        let mut stopping = self.cache.stopping.subscribe();
+        tokio::select! {
+            end = self.attempts() => end,
+            _ = stopping.wait_for(|stop| *stop) => Err(FillError::Stopped),
+        }
+    }
+
+    async fn attempts(&self) -> Result<Landed, FillError> {
+        if let Some(known) = self.cache.known(&self.resource)
+            && let Some(linked) = self.link(&known).await?
+        {
+            return Ok(linked);
+        }
+        let (mut wrong, mut changed) = (0, 0);
+        loop {
+            let last_error = match self.attempt(wrong + changed == 0).await? {
+                Attempt::Landed(landed) => return Ok(landed),
+                Attempt::Wrong(flaw) => {
+                    self.cache.telemetry.verify_failed();
+                    tracing::warn!(file = %self.resource, error = %flaw, "the hub sent wrong bytes");
+                    wrong += 1;
+                    let durable = self.give_up_attempt(true).await;
+                    if wrong >= WRONG_ATTEMPTS || !durable {
+                        return Err(FillError::Corrupt(flaw));
+                    }
+                    continue;
+                }
+                Attempt::Changed => {
+                    tracing::info!(file = %self.resource, "the hub's file changed while it was fetched");
+                    changed += 1;
+                    let durable = self.give_up_attempt(false).await;
+                    if changed >= CHANGED_ATTEMPTS || !durable { Some(FillError::Unsteady) } else { None }
+                }
+            };
+            if let Some(error) = last_error {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Drops the bytes of an attempt. Bodies that have sent some of them break now; where that can set the resume
+    /// trap, the mark is durable when this returns `true`.
+    async fn give_up_attempt(&self, always_mark: bool) -> bool {
+        let told = self.flight.next_attempt();
+        self.cache.known.invalidate(&self.key);
+        if let Err(error) = self.cache.store.discard_partial(&self.key).await {
+            tracing::warn!(%error, file = %self.resource, "an abandoned part cannot be removed yet");
+        }
+        if told.is_empty() && !always_mark {
+            return true;
+        }
+        self.mark(told).await
+    }
+
+    async fn mark(&self, told: HashSet<EntryKey>) -> bool {
+        let until = Timestamp::now().plus(self.cache.mark_for());
+        let keys = told.into_iter().chain([self.key.clone()]).collect::<HashSet<_>>().into_iter().collect();
+        match self.cache.store.set_marks(keys, until).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, file = %self.resource, "the mark against resuming stands in memory only");
+                false
+            }
+        }
+    }
+
+    /// Gives the promised bytes this name, if they are held and verified under another.
+    async fn link(&self, expected: &Expectation) -> Result<Option<Landed>, FillError> {
+        if !self.keeps() {
+            return Ok(None);
+        }
+        let store = &self.cache.store;
+        let blob = match (expected.sha256(), expected.git_sha1()) {
+            (Some(sha256), _) => Some(sha256),
+            (None, Some(oid)) => store.sha256_of_git(&oid)?,
+            (None, None) => None,
+        };
+        let Some(blob) = blob else { return Ok(None) };
+        let Some(info) = store.blob(&blob)? else { return Ok(None) };
+        if expected.representation.size.is_some_and(|size| size != info.size) {
+            return Ok(None);
+        }
+        let entry = self.entry(expected, blob, info.size, Standing::Verified);
+        match store.link(&self.key, entry, self.cache.upstream.equivalents(self.key.hub)).await {
+            Ok(entry) => Ok(Some(Landed::Linked(entry))),
+            Err(CommitError::NoBlob) => Ok(None),
+            Err(CommitError::Conflict { held, offered }) => Err(FillError::Conflict { held, offered }),
+            Err(CommitError::Store(e)) => Err(e.into()),
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        self.flight.look().keeps
+    }
+
+    fn entry(
+        &self,
+        expected: &Expectation,
+        blob: crate::model::Sha256,
+        size: u64,
+        standing: Standing,
+    ) -> Entry {
+        let mut representation = expected.representation.clone();
+        representation.size = Some(size);
+        // A hub without tags still gives clients something to compare and resume by.
+        representation.etag.get_or_insert_with(|| format!("\"{blob}\""));
+        Entry {
+            blob,
+            size,
+            representation,
+            validator: expected.validator.clone(),
+            promises: expected.promises.clone(),
+            standing,
+            stored_at: Timestamp::now(),
+            checked_at: expected.learned_at,
+        }
+    }
+
+    /// One attempt at the file, taking up what an earlier run stored if this is the first.
+    async fn attempt(&self, first: bool) -> Result<Attempt, FillError> {
+        let resumed = if first && self.keeps() { self.take_up().await } else { None };
+        if let Some(expected) = &resumed
+            && self.flight.look().chunks.all_here()
+        {
+            // Everything was stored and only the verdict is missing.
+            let head = Arc::new(expected.clone());
+            self.flight.change(|s| s.head = Some(Arc::clone(&head)));
+            return self.arrive(head, None, true).await;
+        }
+        let answer = match self.ask_first().await {
+            Ok(answer) => answer,
+            Err(Failure::OutOfRange) if resumed.is_some() => return Ok(Attempt::Changed),
+            Err(failure) => return Err(FillError::Upstream(failure)),
+        };
+        if resumed.as_ref().is_some_and(|begun| differs(begun, &answer.expectation)) {
+            return Ok(Attempt::Changed);
+        }
+        let mut expected = answer.expectation.clone();
+        self.add_known_promises(&mut expected);
+        let limit = self.cache.upstream.settings().max_file_bytes;
+        if expected.representation.size.is_some_and(|size| size > limit) {
+            return Err(FillError::TooLarge { limit });
+        }
+        if verify::is_page(&self.resource.path, &expected) {
+            return Ok(Attempt::Wrong(Flaw::Html));
+        }
+        if resumed.is_none() {
+            if let Some(linked) = self.link(&expected).await? {
+                return Ok(Attempt::Landed(linked));
+            }
+            self.begin(&expected).await;
+        }
+        let takes_ranges = answer.takes_ranges;
+        let head = Arc::new(expected);
+        if self.credential.is_none() {
+            self.cache.note_fill(&self.resource, &head);
+        }
+        self.flight.change(|s| s.head = Some(Arc::clone(&head)));
+        self.arrive(head, Some(answer), takes_ranges).await
+    }
+
+    /// Prepares the flight to go on where an earlier run stopped; the volume says where that is.
+    async fn take_up(&self) -> Option<Expectation> {
+        let (record, blob, present) = match self.cache.store.resume_partial(&self.key).await {
+            Ok(found) => found?,
+            Err(error) => {
+                tracing::warn!(%error, file = %self.resource, "an unfinished file cannot be taken up");
+                return None;
+            }
+        };
+        // Without a size nothing says which chunk is the last.
+        let size = record.expectation.representation.size?;
+        self.flight.change(|s| {
+            s.chunks = Chunks::resumed(size, &present);
+            s.blob = Some(blob);
+        });
+        Some(record.expectation)
+    }
+
+    /// Makes room in the store; without it the file is fetched for those who follow now, and not kept.
+    async fn begin(&self, expected: &Expectation) {
+        let size = expected.representation.size;
+        let mut blob = None;
+        if self.keeps() {
+            let now = Timestamp::now();
+            let record = PartialRecord { expectation: expected.clone(), started_at: now, touched_at: now };
+            match self.cache.store.begin_partial(&self.key, record).await {
+                Ok(begun) => blob = Some(begun),
+                Err(error) => self.no_longer_kept(&error),
+            }
+        }
+        self.flight.change(|s| {
+            s.chunks = Chunks::new(size);
+            s.blob = blob;
+        });
+    }
+
+    fn no_longer_kept(&self, error: &StoreError) {
+        if self.flight.change(|s| std::mem::replace(&mut s.keeps, false)) {
+            tracing::warn!(%error, file = %self.resource, "the file is passed on without being kept");
+        }
+    }
+
+    /// The first request for the file: for all of it, or for the first stretch that is missing.
+    async fn ask_first(&self) -> Result<Answer, Failure> {
+        let want = {
+            let state = self.flight.look();
+            let (first, stop) = state.chunks.gap(0).unwrap_or((0, None));
+            let chunk = CHUNK as u64;
+            Want {
+                start: u64::from(first) * chunk,
+                end: stop.map(|stop| u64::from(stop) * chunk),
+                validator: None,
+            }
+        };
+        let settings = self.cache.upstream.settings();
+        let mut tried = 0;
+        loop {
+            let asked = self.cache.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
+            let failure = match asked {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            tried += 1;
+            if tried >= FIRST_TRIES || !may_pass(&failure) {
+                return Err(failure);
+            }
+            tracing::debug!(file = %self.resource, error = %failure, "asking the hub once more");
+            tokio::time::sleep(settings.wait(tried - 1, failure.retry_after())).await;
+        }
+    }
+
+    /// What an earlier HEAD promised of the same immutable file is held against it too.
+    fn add_known_promises(&self, expected: &mut Expectation) {
+        let Some(known) = self.cache.known(&self.resource) else { return };
+        if !self.resource.revision.is_immutable() {
+            return;
+        }
+        for promise in &known.promises {
+            if !expected.promises.contains(promise) {
+                expected.promises.push(*promise);
+            }
+        }
+    }
+
+    /// Runs lanes until every byte is here, hashed and durable, then judges.
+    async fn arrive(
+        &self,
+        head: Arc<Expectation>,
+        opened: Option<Answer>,
+        takes_ranges: bool,
+    ) -> Result<Attempt, FillError> {
+        let hasher = AbortOnDrop(tokio::spawn(hashing::run(Arc::clone(&self.flight), head.promises.clone())));
+        let digests = match Arrival::new(self, Arc::clone(&head), takes_ranges, hasher).run(opened).await? {
+            Ok(digests) => digests,
+            Err(ended) => return Ok(ended),
+        };
+        match verify::judge(&self.resource.path, &head, &digests) {
+            Verdict::Wrong(flaw) => Ok(Attempt::Wrong(flaw)),
+            Verdict::Good(standing) => self.commit(&head, &digests, standing).await.map(Attempt::Landed),
+        }
+    }
+
+    async fn commit(
+        &self,
+        head: &Expectation,
+        digests: &Digests,
+        standing: Standing,
+    ) -> Result<Landed, FillError> {
+        let blob = {
+            let state = self.flight.look();
+            state.blob.clone().filter(|_| state.keeps)
+        };
+        let Some(blob) = blob else { return Ok(Landed::Unstored) };
+        let entry = self.entry(head, digests.sha256, digests.length, standing);
+        let equivalents = self.cache.upstream.equivalents(self.key.hub);
+        match self.cache.store.commit(&self.key, &blob, entry, equivalents).await {
+            Ok(entry) => Ok(Landed::Stored(entry)),
+            Err(CommitError::Conflict { held, offered }) => {
+                if let Err(error) = self.cache.store.discard_partial(&self.key).await {
+                    tracing::warn!(%error, file = %self.resource, "refused bytes cannot be removed yet");
+                }
+                let told = self.flight.change(|s| std::mem::take(&mut s.told));
+                self.mark(told).await;
+                Err(FillError::Conflict { held, offered })
+            }
+            // The bytes are right all the same.
+            Err(CommitError::NoBlob) => Ok(Landed::Unstored),
+            Err(CommitError::Store(error)) => {
+                self.no_longer_kept(&error);
+                Ok(Landed::Unstored)
+            }
+        }
+    }
+
+    fn report(&self, end: &Result<Landed, FillError>, began: Instant) {
+        let took = began.elapsed();
+        self.cache.telemetry.fill_ended(took);
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        match end {
+            Ok(Landed::Stored(e) | Landed::Linked(e)) => tracing::info!(
+                file = %self.resource,
+                size_bytes = e.size,
+                sha256 = %e.blob,
+                standing = e.standing.as_str(),
+                fetched = matches!(end, Ok(Landed::Stored(_))),
+                took_ms,
+                "file stored"
+            ),
+            Ok(Landed::Unstored) => {
+                tracing::info!(file = %self.resource, took_ms, "file passed on, not kept")
+            }
+            Err(FillError::Stopped | FillError::Orphaned) => {
+                tracing::info!(file = %self.resource, took_ms, "file left unfinished");
+            }
+            Err(error) => {
+                let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                tracing::warn!(file = %self.resource, %error, cause, took_ms, "file not stored");
+            }
+        }
+    }
+}
+
+/// Whether the same request may succeed a moment later: the content network refused (a signature that expired on the
+/// way), the connection broke, or the hub had a passing fault and did not ask to be left alone.
+fn may_pass(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused(r) if !r.at_hub => true,
+        Failure::Refused(r) => {
+            matches!(
+                r.status,
+                StatusCode::INTERNAL_SERVER_ERROR
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ) && failure.retry_after().is_none()
+        }
+        Failure::Unreachable(_) | Failure::Shifted => true,
+        _ => false,
+    }
+}
+
+struct AbortOnDrop(JoinHandle<Result<Digests, FillError>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The part of an attempt during which bytes come.
+struct Arrival<'a> {
+    fill: &'a Fill,
+    lanes: Lanes,
+    running: FuturesUnordered<BoxFuture<'static, (u64, LaneEnd)>>,
+    places: Vec<Place>,
+    next_lane: u64,
+    takes_ranges: bool,
+    /// Lanes in a row that brought nothing.
+    fruitless: u32,
+    /// Until when no lane is started.
+    backoff: Option<tokio::time::Instant>,
+    begun_writes: mpsc::UnboundedReceiver<Write>,
+    writes: FuturesUnordered<BoxFuture<'static, (u32, Result<(), StoreError>)>>,
+    hasher: AbortOnDrop,
+    digests: Option<Digests>,
+}
+
+/// `Ok` when every byte is here and hashed, `Err` when the attempt is given up.
+type Arrived = Result<Digests, Attempt>;
+
+impl<'a> Arrival<'a> {
+    fn new(fill: &'a Fill, head: Arc<Expectation>, takes_ranges: bool, hasher: AbortOnDrop) -> Self {
+        let (writes, begun_writes) = mpsc::unbounded_channel();
+        let lanes = Lanes {
+            cache: Arc::clone(&fill.cache),
+            flight: Arc::clone(&fill.flight),
+            resource: fill.resource.clone(),
+            credential: fill.credential.clone(),
+            head,
+            writes,
+        };
+        Self {
+            fill,
+            lanes,
+            running: FuturesUnordered::new(),
+            places: Vec::new(),
+            next_lane: 0,
+            takes_ranges,
+            fruitless: 0,
+            backoff: None,
+            begun_writes,
+            writes: FuturesUnordered::new(),
+            hasher,
+            digests: None,
+        }
+    }
+
+    async fn run(mut self, mut opened: Option<Answer>) -> Result<Arrived, FillError> {
+        loop {
+            if self.backoff.is_none() {
+                while let Some(stretch) = self.next_stretch() {
+                    self.start(stretch, opened.take());
+                }
+            }
+            if let Some(digests) = self.finished() {
+                return Ok(Ok(digests));
+            }
+            let backoff = self.backoff.unwrap_or_else(tokio::time::Instant::now);
+            tokio::select! {
+                Some((id, end)) = self.running.next(), if !self.running.is_empty() => {
+                    self.places.retain(|p| p.id != id);
+                    if let Some(given_up) = self.lane_ended(end)? {
+                        return Ok(Err(given_up));
+                    }
+                }
+                Some(write) = self.begun_writes.recv() => self.write_begun(write),
+                Some((index, written)) = self.writes.next(), if !self.writes.is_empty() => {
+                    self.written(index, written);
+                }
+                hashed = &mut self.hasher.0, if self.digests.is_none() => {
+                    self.digests = Some(hashed.map_err(|_| FillError::Abandoned)??);
+                }
+                () = self.fill.flight.readers_changed.notified() => self.readers_changed()?,
+                () = tokio::time::sleep_until(backoff), if self.backoff.is_some() => self.backoff = None,
+            }
+        }
+    }
+
+    fn next_stretch(&self) -> Option<Stretch> {
+        let wanted = self.fill.flight.wanted();
+        let state = self.fill.flight.look();
+        let at: Vec<u32> = self.places.iter().map(|p| p.chunk.load(Ordering::Relaxed)).collect();
+        let settings = &self.fill.cache.settings;
+        let takes_ranges = self.takes_ranges && state.keeps;
+        schedule::next(&state.chunks, &at, settings.lanes, takes_ranges, settings.far_ahead_bytes, &wanted)
+    }
+
+    fn start(&mut self, stretch: Stretch, opened: Option<Answer>) {
+        let claimed = self.fill.flight.change(|s| s.chunks.claim(stretch.first));
+        debug_assert!(claimed, "the schedule gives out what is free");
+        let id = self.next_lane;
+        self.next_lane += 1;
+        let alone = self.places.is_empty();
+        let chunk = Arc::new(AtomicU32::new(stretch.first));
+        self.places.push(Place { id, chunk: Arc::clone(&chunk) });
+        let lane = self.lanes.clone().run(stretch, opened, alone, chunk);
+        self.running.push(Box::pin(async move { (id, lane.await) }));
+    }
+
+    /// The digests, once nothing is left to do.
+    fn finished(&mut self) -> Option<Digests> {
+        let idle = self.running.is_empty() && self.writes.is_empty() && self.begun_writes.is_empty();
+        if !idle || !self.fill.flight.look().chunks.all_here() {
+            return None;
+        }
+        self.digests.take()
+    }
+
+    fn lane_ended(&mut self, end: LaneEnd) -> Result<Option<Attempt>, FillError> {
+        match end {
+            LaneEnd::Done => self.fruitless = 0,
+            LaneEnd::Changed => return Ok(Some(Attempt::Changed)),
+            LaneEnd::Wrong(flaw) => return Ok(Some(Attempt::Wrong(flaw))),
+            LaneEnd::Failed(error) => return Err(error),
+            LaneEnd::IgnoresRanges => self.takes_ranges = false,
+            LaneEnd::Interrupted { progress, why } => self.interrupted(progress, why)?,
+        }
+        Ok(None)
+    }
+
+    fn interrupted(&mut self, progress: u64, why: Why) -> Result<(), FillError> {
+        self.fruitless = if progress >= PROGRESS { 0 } else { self.fruitless + 1 };
+        let settings = self.fill.cache.upstream.settings();
+        let asked = match &why {
+            Why::Failure(failure) => failure.retry_after(),
+            Why::Body(_) | Why::Short => None,
+        };
+        let error: Box<dyn std::error::Error + Send + Sync> = match why {
+            Why::Failure(failure) => Box::new(failure),
+            Why::Body(interrupt) => Box::new(interrupt),
+            Why::Short => "the body ended early".into(),
+        };
+        tracing::debug!(file = %self.fill.resource, progress_bytes = progress, %error, "resuming");
+        if self.fruitless >= settings.attempts {
+            return Err(FillError::Interrupted(error));
+        }
+        let wait = settings.wait(self.fruitless.saturating_sub(1), asked);
+        self.backoff = Some(tokio::time::Instant::now() + wait);
+        Ok(())
+    }
+
+    fn write_begun(&mut self, write: Write) {
+        match write.durable {
+            Ok(durable) => self.writes.push(Box::pin(async move {
+                (write.index, durable.await.unwrap_or(Err(StoreError::Closed)))
+            })),
+            Err(error) => self.fill.no_longer_kept(&error),
+        }
+    }
+
+    fn written(&mut self, index: u32, written: Result<(), StoreError>) {
+        match written {
+            Ok(()) => self.fill.flight.change(|s| {
+                s.chunks.durable(index);
+                s.trim();
+            }),
+            Err(error) => self.fill.no_longer_kept(&error),
+        }
+    }
+
+    /// A reader began to wait, or left. A fill that nobody follows goes on only within its bound.
+    fn readers_changed(&self) -> Result<(), FillError> {
+        if self.fill.flight.has_readers() {
+            return Ok(());
+        }
+        let (missing, keeps) = {
+            let state = self.fill.flight.look();
+            (state.chunks.missing(), state.keeps)
+        };
+        let bound = self.fill.cache.settings.orphan_max_bytes;
+        let too_much = bound.is_some_and(|bound| missing.is_none_or(|missing| missing > bound));
+        if !keeps || too_much { Err(FillError::Orphaned) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,253 @@
+//! A running fill as its followers see it.
+//!
+//! The state is changed under one lock by the fill and read by any number of followers, which are woken by a version
+//! number. The fill holds a [`Landing`]; when that is dropped without a word (a panic, a cancelled task), the flight
+//! ends as [`FillError::Abandoned`], so that nobody waits for ever.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use super::FillError;
+use super::chunks::Chunks;
+use super::schedule::Wanted;
+use crate::model::{Entry, EntryKey, Expectation, Outcome};
+use crate::store::Blob;
+
+/// How a fill ended well.
+#[derive(Clone, Debug)]
+pub enum Landed {
+    /// The file is in the store.
+    Stored(Arc<Entry>),
+    /// The file is in the store without having been fetched: its bytes were there under another name.
+    Linked(Arc<Entry>),
+    /// The bytes were right, and were not kept.
+    Unstored,
+}
+
+/// The shared part of a fill.
+pub struct Flight {
+    pub(super) key: EntryKey,
+    state: Mutex<State>,
+    version: watch::Sender<u64>,
+    /// Rung when a reader waits for bytes or leaves.
+    pub(super) readers_changed: Notify,
+}
+
+pub(super) struct State {
+    /// Counts the attempts; readers of an earlier one are broken or start again.
+    pub(super) attempt: u32,
+    /// What this attempt's file is, once the hub has said so.
+    pub(super) head: Option<Arc<Expectation>>,
+    pub(super) chunks: Chunks,
+    /// Where complete chunks are read back from.
+    pub(super) blob: Option<Blob>,
+    /// Whether the bytes are being stored; once not, a reader that comes later finds the beginning gone.
+    pub(super) keeps: bool,
+    pub(super) end: Option<Result<Landed, Arc<FillError>>>,
+    pub(super) readers: HashMap<u64, Reader>,
+    next_reader: u64,
+    /// The names under which bytes of this attempt were sent to somebody.
+    pub(super) told: HashSet<EntryKey>,
+}
+
+pub(super) struct Reader {
+    pub(super) position: u64,
+    pub(super) end: Option<u64>,
+    /// It has nothing to send until more comes.
+    pub(super) waits: bool,
+    /// It reads bytes, as opposed to waiting for the head or the verdict.
+    pub(super) reads: bool,
+}
+
+impl Flight {
+    pub(super) fn new(key: EntryKey, keeps: bool) -> Arc<Self> {
+        let state = State {
+            attempt: 1,
+            head: None,
+            chunks: Chunks::default(),
+            blob: None,
+            keeps,
+            end: None,
+            readers: HashMap::new(),
+            next_reader: 0,
+            told: HashSet::new(),
+        };
+        Arc::new(Self {
+            key,
+            state: Mutex::new(state),
+            version: watch::Sender::new(0),
+            readers_changed: Notify::new(),
+        })
+    }
+
+    /// The state, to look at. Held for moments, never across an await.
+    pub(super) fn look(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves counters and byte ranges that are still true.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state and wakes everybody.
+    pub(super) fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let result = f(&mut self.look());
+        self.version.send_modify(|v| *v = v.wrapping_add(1));
+        result
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+        self.version.subscribe()
+    }
+
+    /// Gives up the current attempt: every body that has sent a byte of it breaks, the others wait for the next.
+    /// Returns the names under which bytes were sent.
+    pub(super) fn next_attempt(&self) -> HashSet<EntryKey> {
+        self.change(|s| {
+            s.attempt += 1;
+            s.head = None;
+            s.chunks = Chunks::default();
+            s.blob = None;
+            std::mem::take(&mut s.told)
+        })
+    }
+
+    /// Lets go of memory that nobody needs any more.
+    pub(super) fn trim(&self) {
+        self.change(State::trim);
+    }
+
+    pub(super) fn wanted(&self) -> Vec<Wanted> {
+        let state = self.look();
+        let waiting = state.readers.values().filter(|r| r.waits && r.reads);
+        let mut wanted: Vec<Wanted> = waiting.map(|r| Wanted { position: r.position, end: r.end }).collect();
+        wanted.sort_by_key(|w| w.position);
+        wanted
+    }
+
+    pub(super) fn has_readers(&self) -> bool {
+        !self.look().readers.is_empty()
+    }
+
+    /// Registers somebody who waits; `None` when there are `most` already.
+    pub(super) fn board(&self, most: usize) -> Option<u64> {
+        let mut state = self.look();
+        if state.readers.len() >= most {
+            return None;
+        }
+        let id = state.next_reader;
+        state.next_reader += 1;
+        let reader = Reader { position: 0, end: None, waits: false, reads: false };
+        state.readers.insert(id, reader);
+        Some(id)
+    }
+
+    pub(super) fn leave(&self, id: u64) {
+        self.look().readers.remove(&id);
+        self.trim();
+        self.readers_changed.notify_one();
+    }
+
+    pub(super) fn landing(self: &Arc<Self>) -> Landing {
+        Landing(Some(Arc::clone(self)))
+    }
+}
+
+impl State {
+    pub(super) fn trim(&mut self) {
+        let first_needed = self.readers.values().map(|r| r.position).min();
+        self.chunks.trim(self.keeps, first_needed.unwrap_or(u64::MAX >> 8));
+    }
+}
+
+/// The duty to end a flight.
+pub(super) struct Landing(Option<Arc<Flight>>);
+
+impl Landing {
+    pub(super) fn publish(mut self, end: Result<Landed, FillError>) {
+        if let Some(flight) = self.0.take() {
+            flight.change(|s| s.end = Some(end.map_err(Arc::new)));
+        }
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if let Some(flight) = self.0.take() {
+            flight.change(|s| s.end = Some(Err(Arc::new(FillError::Abandoned))));
+        }
+    }
+}
+
+/// What a waiting request learns.
+pub enum Settled {
+    /// The file is whole and right.
+    Landed(Landed),
+    /// The file is on its way and this is what it will be.
+    Coming(Arc<Expectation>),
+}
+
+/// A place in a flight: somebody who waits for the file, and does not read it yet.
+pub struct Ticket {
+    pub(super) flight: Arc<Flight>,
+    pub(super) id: u64,
+    /// The name under which the client asked.
+    pub(super) asked: EntryKey,
+    /// `Miss` for the request that began the fill, `Collapsed` for those that joined it.
+    pub outcome: Outcome,
+}
+
+impl Ticket {
+    /// Waits until it is known what the file is.
+    ///
+    /// # Errors
+    /// How the fill failed.
+    pub async fn head(&self) -> Result<Settled, Arc<FillError>> {
+        let mut version = self.flight.watch();
+        loop {
+            version.borrow_and_update();
+            if let Some(settled) = self.settled(true)? {
+                return Ok(settled);
+            }
+            version.changed().await.map_err(|_| Arc::new(FillError::Abandoned))?;
+        }
+    }
+
+    /// Waits for the verdict.
+    ///
+    /// # Errors
+    /// How the fill failed.
+    pub async fn verdict(&self) -> Result<Settled, Arc<FillError>> {
+        let mut version = self.flight.watch();
+        loop {
+            version.borrow_and_update();
+            if let Some(settled) = self.settled(false)? {
+                return Ok(settled);
+            }
+            version.changed().await.map_err(|_| Arc::new(FillError::Abandoned))?;
+        }
+    }
+
+    fn settled(&self, head_suffices: bool) -> Result<Option<Settled>, Arc<FillError>> {
+        let state = self.flight.look();
+        match (&state.end, &state.head) {
+            (Some(Err(e)), _) => Err(Arc::clone(e)),
+            // The bytes of a file that was not kept are gone for whoever has not read them.
+            (Some(Ok(Landed::Unstored)), _) => Err(Arc::new(FillError::NoSpace)),
+            (Some(Ok(landed)), _) => Ok(Some(Settled::Landed(landed.clone()))),
+            (None, _) if !head_suffices && !state.keeps => Err(Arc::new(FillError::NoSpace)),
+            (None, Some(head)) if head_suffices => Ok(Some(Settled::Coming(Arc::clone(head)))),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Whether the file is on its way to the store.
+    pub fn keeps(&self) -> bool {
+        self.flight.look().keeps
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.flight.leave(self.id);
+    }
+}

@@ -1,0 +1,268 @@
+//! One upstream request of a fill: it brings a stretch of the file, chunk by chunk.
+//!
+//! A lane holds the claim on the chunk that it fetches, and takes the next one when that is complete, until it meets
+//! a chunk that is here or that another lane has. Whatever ends it, the bytes it brought stay.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use super::flight::Flight;
+use super::schedule::Stretch;
+use super::{Cache, FillError};
+use crate::model::{Expectation, Resource, Secret};
+use crate::store::{CHUNK, StoreError};
+use crate::upstream::{Answer, Failure, Want};
+use crate::verify::Flaw;
+
+/// Complete chunks that a file which is not kept may have in memory; then it waits for its readers.
+const UNSTORED_CHUNKS: usize = 2;
+
+/// What the lanes of one attempt share.
+#[derive(Clone)]
+pub(super) struct Lanes {
+    pub(super) cache: Arc<Cache>,
+    pub(super) flight: Arc<Flight>,
+    pub(super) resource: Resource,
+    pub(super) credential: Option<Secret>,
+    pub(super) head: Arc<Expectation>,
+    /// Where writes that are under way are reported.
+    pub(super) writes: mpsc::UnboundedSender<Write>,
+}
+
+/// A chunk on its way to the disk.
+pub(super) struct Write {
+    pub(super) index: u32,
+    pub(super) durable: Result<oneshot::Receiver<Result<(), StoreError>>, StoreError>,
+}
+
+/// How a lane ended.
+#[derive(Debug)]
+pub(super) enum LaneEnd {
+    /// It brought what it could: its stretch, or up to what others bring.
+    Done,
+    /// It was cut short after so many bytes; ask again.
+    Interrupted { progress: u64, why: Why },
+    /// The hub's file is another than the one begun.
+    Changed,
+    /// The hub sends the whole file whatever it is asked.
+    IgnoresRanges,
+    /// The bytes cannot be right.
+    Wrong(Flaw),
+    /// Asking again would not help.
+    Failed(FillError),
+}
+
+/// What interrupted a lane.
+#[derive(Debug)]
+pub(super) enum Why {
+    /// The request brought no body.
+    Failure(Failure),
+    /// The body broke off.
+    Body(crate::upstream::Interrupt),
+    /// The body ended cleanly, too early.
+    Short,
+}
+
+/// Where the lane stands, for the schedule.
+pub(super) struct Place {
+    pub(super) id: u64,
+    pub(super) chunk: Arc<AtomicU32>,
+}
+
+/// The claim on a chunk; given back when dropped.
+struct Claim<'a> {
+    flight: &'a Flight,
+    index: u32,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.flight.change(|s| s.chunks.unclaim(self.index));
+    }
+}
+
+impl Lanes {
+    /// Fetches `stretch`, whose first chunk is claimed already. `opened` is an answer to begin with; `alone` says
+    /// that no other lane runs, so that a hub that ignores ranges may be read from its beginning again.
+    pub(super) async fn run(
+        self,
+        stretch: Stretch,
+        opened: Option<Answer>,
+        alone: bool,
+        place: Arc<AtomicU32>,
+    ) -> LaneEnd {
+        let flight = Arc::clone(&self.flight);
+        let mut claim = Claim { flight: &flight, index: stretch.first };
+        let (start, size) = {
+            let state = flight.look();
+            let filled = state.chunks.filled(stretch.first) as u64;
+            (u64::from(stretch.first) * CHUNK as u64 + filled, state.chunks.size)
+        };
+        let answer = match opened {
+            Some(answer) => answer,
+            None => match self.ask(start, stretch, size).await {
+                Ok(answer) => answer,
+                Err(end) => return end,
+            },
+        };
+        if differs(&self.head, &answer.expectation) {
+            return LaneEnd::Changed;
+        }
+        if answer.start < start && !alone {
+            return LaneEnd::IgnoresRanges;
+        }
+        let mut reading = Reading { at: answer.start, from: start, progress: 0 };
+        self.read(answer, stretch, &mut claim, &mut reading, &place).await
+    }
+
+    async fn ask(&self, start: u64, stretch: Stretch, size: Option<u64>) -> Result<Answer, LaneEnd> {
+        let end = stretch.stop.map(|stop| u64::from(stop) * CHUNK as u64);
+        let want = Want { start, end, validator: self.head.validator.clone() };
+        let asked = self.cache.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
+        asked.map_err(|failure| match failure {
+            // The file ends before the byte that comes next: it is not as long as was promised.
+            Failure::OutOfRange => match size {
+                Some(promised) => LaneEnd::Wrong(Flaw::Length { promised, found: start }),
+                None => LaneEnd::Changed,
+            },
+            failure if failure.is_denied() => LaneEnd::Failed(FillError::Upstream(failure)),
+            failure => LaneEnd::Interrupted { progress: 0, why: Why::Failure(failure) },
+        })
+    }
+
+    async fn read(
+        &self,
+        mut answer: Answer,
+        stretch: Stretch,
+        claim: &mut Claim<'_>,
+        reading: &mut Reading,
+        place: &AtomicU32,
+    ) -> LaneEnd {
+        let mut counted = 0;
+        loop {
+            let next = answer.body.next().await;
+            let received = answer.body.received();
+            self.cache.telemetry.upstream_received(self.resource.hub, received - counted);
+            counted = received;
+            let bytes = match next {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return self.ended(stretch, claim, reading).await,
+                Err(why) => {
+                    return LaneEnd::Interrupted { progress: reading.progress, why: Why::Body(why) };
+                }
+            };
+            let Some(mut bytes) = reading.fresh(bytes) else { continue };
+            if reading.at > self.cache.upstream.settings().max_file_bytes {
+                let limit = self.cache.upstream.settings().max_file_bytes;
+                return LaneEnd::Failed(FillError::TooLarge { limit });
+            }
+            while !bytes.is_empty() {
+                let complete = self.flight.change(|s| {
+                    let room = s.chunks.length(claim.index) - s.chunks.filled(claim.index);
+                    s.chunks.append(claim.index, bytes.split_to(bytes.len().min(room)));
+                    s.chunks.is_complete(claim.index)
+                });
+                if complete && !self.next_chunk(stretch, claim, place).await {
+                    return LaneEnd::Done;
+                }
+            }
+        }
+    }
+
+    /// The body came to its end without being cut.
+    async fn ended(&self, stretch: Stretch, claim: &Claim<'_>, reading: &Reading) -> LaneEnd {
+        let known = self.flight.look().chunks.size;
+        if known.is_none() && stretch.stop.is_none() && reading.at >= reading.from {
+            self.flight.change(|s| s.chunks.size = Some(reading.at));
+            if self.flight.look().chunks.filled(claim.index) > 0 {
+                self.hand_over(claim.index).await;
+            }
+            return LaneEnd::Done;
+        }
+        LaneEnd::Interrupted { progress: reading.progress, why: Why::Short }
+    }
+
+    /// Hands a complete chunk over and claims the one behind it, if that is this lane's to fetch.
+    async fn next_chunk(&self, stretch: Stretch, claim: &mut Claim<'_>, place: &AtomicU32) -> bool {
+        self.hand_over(claim.index).await;
+        let next = claim.index + 1;
+        self.flight.change(|s| {
+            s.chunks.unclaim(claim.index);
+            if stretch.stop.is_some_and(|stop| next >= stop) || !s.chunks.claim(next) {
+                return false;
+            }
+            claim.index = next;
+            place.store(next, Ordering::Relaxed);
+            true
+        })
+    }
+
+    /// Books the memory of a complete chunk and sends it to the disk. Waits while too much is in memory.
+    async fn hand_over(&self, index: u32) {
+        self.wait_for_readers().await;
+        let permit = Arc::clone(&self.cache.window).acquire_owned().await.expect("never closed");
+        let (pieces, blob) = self.flight.change(|s| {
+            s.chunks.book(index, permit);
+            let blob = s.blob.clone().filter(|_| s.keeps);
+            (s.chunks.pieces(index), blob)
+        });
+        if let (Some(pieces), Some(blob)) = (pieces, blob) {
+            let durable = self.cache.store.write_chunk(&blob, index, pieces).await;
+            // The fill may have ended; then nobody needs to know.
+            let _ = self.writes.send(Write { index, durable });
+        }
+    }
+
+    /// A file that is not kept is fetched no faster than its slowest reader takes it.
+    async fn wait_for_readers(&self) {
+        let mut version = self.flight.watch();
+        loop {
+            version.borrow_and_update();
+            {
+                let mut state = self.flight.look();
+                state.trim();
+                if state.keeps || state.chunks.in_memory() < UNSTORED_CHUNKS {
+                    return;
+                }
+            }
+            if version.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// How far a lane has read.
+struct Reading {
+    /// Position in the file of the next byte of the body.
+    at: u64,
+    /// Bytes before this are here already.
+    from: u64,
+    /// New bytes so far.
+    progress: u64,
+}
+
+impl Reading {
+    /// The part of `bytes` that is new.
+    fn fresh(&mut self, mut bytes: Bytes) -> Option<Bytes> {
+        let skipped = self.from.saturating_sub(self.at).min(bytes.len() as u64);
+        self.at += bytes.len() as u64;
+        let fresh = bytes.split_off(usize::try_from(skipped).unwrap_or(bytes.len()));
+        self.progress += fresh.len() as u64;
+        (!fresh.is_empty()).then_some(fresh)
+    }
+}
+
+/// Whether the hub now speaks of another file than the one begun.
+pub(super) fn differs(begun: &Expectation, now: &Expectation) -> bool {
+    let (a, b) = (&begun.representation, &now.representation);
+    let sizes = a.size.zip(b.size).is_some_and(|(a, b)| a != b);
+    let tags = a.etag != b.etag;
+    let dates = a.etag.is_none() && a.last_modified != b.last_modified;
+    // A content network may say other things of the same file on each of its machines; its tag decides only where
+    // the hub gives none.
+    sizes || tags || dates
+}

@@ -1,0 +1,146 @@
+//! Settings that name something: addresses, paths, hubs, hosts, and words of a closed set.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::{Raw, Refusal, Setting, text};
+use crate::admin::HostName;
+use crate::config::problem::nearest;
+use crate::model::HubRoot;
+use crate::policy::Delivery;
+use crate::telemetry::log::{Format, Level};
+
+impl Setting for SocketAddr {
+    const PLACEHOLDER: &'static str = "ADDR";
+
+    fn expects() -> String {
+        "an IP address and a port such as 127.0.0.1:8470 or [::1]:0".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        if let Raw::Integer(port) = raw {
+            return Err(Refusal::because(format!("did you mean 127.0.0.1:{port}?")));
+        }
+        let text = text(raw)?;
+        if let Some(port) = text.strip_prefix("localhost:").and_then(|p| p.parse().ok()) {
+            return Ok(Self::from((Ipv4Addr::LOCALHOST, port)));
+        }
+        let port = text.strip_prefix(':').unwrap_or(text);
+        text.parse().map_err(|_| match port.parse::<u16>() {
+            Ok(port) => Refusal::because(format!("did you mean 127.0.0.1:{port}?")),
+            Err(_) => Refusal::default(),
+        })
+    }
+}
+
+impl Setting for PathBuf {
+    const PLACEHOLDER: &'static str = "PATH";
+
+    fn expects() -> String {
+        "a path".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            // Not trimmed: a name may end with a blank.
+            Raw::Text(path) if !path.is_empty() && !path.contains('\0') => Ok(Self::from(path)),
+            _ => Err(Refusal::default()),
+        }
+    }
+}
+
+impl Setting for HubRoot {
+    const PLACEHOLDER: &'static str = "URL";
+
+    fn expects() -> String {
+        "a URL such as https://hub.example.org".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        Self::parse(text(raw)?).map_err(|reason| Refusal::because(format!("it {reason}")))
+    }
+}
+
+impl Setting for HostName {
+    const PLACEHOLDER: &'static str = "NAME";
+
+    fn expects() -> String {
+        "a host name or an IP address, without a port".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        Self::parse(text(raw)?).ok_or_else(Refusal::default)
+    }
+}
+
+impl Setting for Level {
+    const PLACEHOLDER: &'static str = "LEVEL";
+
+    fn expects() -> String {
+        "off, error, warn, info, debug or trace, or directives such as info,hubcache::upstream=debug".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let text = text(raw)?;
+        let levels = ["off", "error", "warn", "info", "debug", "trace"];
+        Self::parse(text).ok_or_else(|| did_you_mean(text, levels))
+    }
+}
+
+impl Setting for Format {
+    const PLACEHOLDER: &'static str = "FORMAT";
+
+    fn expects() -> String {
+        "text or json".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match text(raw)? {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            other => Err(did_you_mean(other, ["text", "json"])),
+        }
+    }
+}
+
+impl Setting for Delivery {
+    const PLACEHOLDER: &'static str = "DELIVERY";
+
+    fn expects() -> String {
+        "stream or verified".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match text(raw)? {
+            "stream" => Ok(Self::Stream),
+            "verified" => Ok(Self::Verified),
+            other => Err(did_you_mean(other, ["stream", "verified"])),
+        }
+    }
+}
+
+fn did_you_mean<const N: usize>(word: &str, known: [&'static str; N]) -> Refusal {
+    Refusal(nearest(word, known).map(|k| format!("did you mean {k}?")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: Setting>(text: &str) -> Result<T, Refusal> {
+        T::read(&Raw::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn addresses_have_a_port() {
+        assert_eq!(read::<SocketAddr>("localhost:0"), Ok(SocketAddr::from(([127, 0, 0, 1], 0))));
+        assert!(read::<SocketAddr>("[::1]:8470").is_ok());
+        for bare in ["8470", ":8470"] {
+            let refusal = read::<SocketAddr>(bare).unwrap_err();
+            assert_eq!(refusal, Refusal::because("did you mean 127.0.0.1:8470?"));
+        }
+        for bad in ["", "127.0.0.1", "example.org:80", "127.0.0.1:99999"] {
+            assert!(read::<SocketAddr>(bad).is_err(), "{bad:?}");
+        }
+    }
+}

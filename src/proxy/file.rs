@@ -1,0 +1,316 @@
+//! A request for a file.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, header};
+
+use super::{Asked, Proxy, Reply, answer, status};
+use crate::body::{Body, Stored};
+use crate::cache::{Checked, FillError, Follower, Found, Landed, Settled, Ticket};
+use crate::hub;
+use crate::model::{Entry, Expectation, Hub, Outcome, Resource, Revision, Secret, Timestamp};
+use crate::policy::{self, Ask, Check, Delivery, Guarded, Plan};
+use crate::request::{Conditions, Range, Selected, client_is_firefox, forces_revalidation, select};
+use crate::store::SMALL;
+use crate::upstream::Failure;
+
+/// Plans in a row for one request; policy needs at most three (check, inquire, act).
+const MAX_PLANS: usize = 4;
+
+impl Proxy {
+    /// Answers GET or HEAD of a file.
+    pub(super) async fn file(&self, resource: &Resource, parts: &Parts) -> Reply {
+        let asked = Asked::new(parts);
+        let reply = self.planned(resource, &asked).await;
+        if asked.head_only { status::without_body(reply) } else { reply }
+    }
+
+    async fn planned(&self, resource: &Resource, asked: &Asked<'_>) -> Reply {
+        let ask = Ask {
+            head: asked.head_only,
+            no_cache: forces_revalidation(&asked.parts.headers),
+            immutable: resource.revision.is_immutable(),
+            needs_meaning: resource.hub == Hub::HuggingFace,
+        };
+        let mut check = Check::NotMade;
+        let mut failure = None;
+        for _ in 0..MAX_PLANS {
+            let found = match self.cache.look_up(resource) {
+                Ok(found) => found,
+                Err(error) => return status::of_store(&error),
+            };
+            let (question, within) =
+                match policy::plan(&self.rules, ask, found.facts(), check, Timestamp::now()) {
+                    Plan::Serve { older, outcome } => {
+                        let entry = if older { found.older } else { found.current };
+                        let entry = entry.expect("policy serves only what is held");
+                        return self.serve(resource, asked, &entry, outcome).await;
+                    }
+                    Plan::Tell => {
+                        let known = found.known.expect("policy tells only what is known");
+                        return tell(resource, asked, &known, Outcome::Known);
+                    }
+                    Plan::Fill => return self.fill(resource, asked, found).await,
+                    Plan::Fail => break,
+                    Plan::Check { within } => (resource, within),
+                    Plan::Inquire { within } => (&found.subject, within),
+                };
+            let inquired = question != resource || ask.immutable;
+            check = match self.cache.check(question, within).await {
+                Checked::Late => Check::Late,
+                Checked::Answered(Ok(said)) if inquired => {
+                    return tell(resource, asked, &said, Outcome::Asked);
+                }
+                Checked::Answered(Ok(_)) => Check::Made,
+                Checked::Answered(Err(error)) => {
+                    if !error.is_down() {
+                        return self.denied(resource, asked, &error).await;
+                    }
+                    failure = Some(error);
+                    Check::Down
+                }
+            };
+        }
+        match failure {
+            Some(failure) => self.denied(resource, asked, &failure).await,
+            None => status::of_failure(&Failure::TimedOut),
+        }
+    }
+
+    /// The hub says no to a request without credentials; a caller who has some is asked for in person.
+    async fn denied(&self, resource: &Resource, asked: &Asked<'_>, failure: &Failure) -> Reply {
+        let limited =
+            matches!(failure, Failure::Refused(r) if r.status == http::StatusCode::TOO_MANY_REQUESTS);
+        match asked.parts.headers.get(header::AUTHORIZATION) {
+            Some(credential) if failure.is_denied() || limited => {
+                self.private(resource, asked, Secret::new(credential.clone())).await
+            }
+            _ => status::of_failure(failure),
+        }
+    }
+
+    /// Serves what is held.
+    async fn serve(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        entry: &Arc<Entry>,
+        outcome: Outcome,
+    ) -> Reply {
+        let file = &entry.representation;
+        let mut response = answer::file_head(file, Some(entry.checked_at), outcome, None);
+        let conditions = Conditions::of(&asked.parts.headers);
+        if conditions.not_modified(file.etag.as_deref()) {
+            return answer::not_modified(response, outcome);
+        }
+        if asked.head_only {
+            answer::set_length(response.headers_mut(), entry.size);
+            add_location(response.headers_mut(), resource, asked, file.commit.as_ref());
+            return Reply { response, outcome };
+        }
+        let range = match self.range(resource, asked, file.commit.as_ref(), &conditions, file.etag.as_deref())
+        {
+            Ok(range) => range,
+            Err(refused) => return refused,
+        };
+        let (start, end) = match select(range, entry.size) {
+            Selected::Whole => {
+                answer::set_length(response.headers_mut(), entry.size);
+                (0, entry.size)
+            }
+            Selected::Part { start, end } => {
+                answer::set_part(&mut response, start, end, entry.size);
+                (start, end)
+            }
+            Selected::None => return answer::out_of_range(response, entry.size),
+        };
+        match self.bytes(entry, start, end).await {
+            Ok(body) => *response.body_mut() = body,
+            Err(error) => return status::of_store(&error),
+        }
+        Reply { response, outcome }
+    }
+
+    async fn bytes(&self, entry: &Entry, start: u64, end: u64) -> Result<Body, crate::store::StoreError> {
+        let store = self.cache.store();
+        let Some(blob) = store.open_blob(&entry.blob)? else {
+            return Err(crate::store::StoreError::Damaged(format!("blob {} is gone", entry.blob)));
+        };
+        store.used(&entry.blob, Timestamp::now());
+        if entry.size > SMALL {
+            return Ok(Body::stored(Stored::new(blob, start, end)));
+        }
+        let bytes = match blob.small() {
+            Some(bytes) => bytes,
+            None => {
+                let read = tokio::task::spawn_blocking(move || blob.read_small()).await;
+                read.map_err(|_| crate::store::StoreError::Closed)??
+            }
+        };
+        let slice = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+        Ok(Body::full(bytes.slice(slice(start)..slice(end))))
+    }
+
+    /// The range to serve, after If-Range and the mark against the resume trap.
+    fn range(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        commit: Option<&crate::model::Commit>,
+        conditions: &Conditions,
+        etag: Option<&str>,
+    ) -> Result<Option<Range>, Reply> {
+        let range = Range::of(&asked.parts.headers);
+        if range.is_none() {
+            return Ok(None);
+        }
+        let now = Timestamp::now();
+        let root = self.cache.upstream().root(resource.hub);
+        let at_commit = commit.map(|c| resource.at(Revision::Commit(c.clone())).key(root));
+        let keys = at_commit.into_iter().chain([resource.key(root)]);
+        let until = keys.filter_map(|key| self.cache.store().mark(&key, now)).max();
+        if let Some(until) = until {
+            match policy::guard(range) {
+                Guarded::AsAsked => {}
+                Guarded::Whole => return Ok(None),
+                Guarded::Refuse => return Err(status::guarded(now.age(until).as_secs().max(1))),
+            }
+        }
+        Ok(range.filter(|_| conditions.range_applies(etag)))
+    }
+
+    /// Fetches the file, or follows whoever does.
+    async fn fill(&self, resource: &Resource, asked: &Asked<'_>, found: Found) -> Reply {
+        let ticket = match self.cache.follow(&found.subject, resource) {
+            Ok(ticket) => ticket,
+            Err(error) => return status::of_fill(&error),
+        };
+        match self.settle(&ticket, resource, asked).await {
+            Ok(Settled::Landed(landed)) => self.landed(resource, asked, &ticket, landed).await,
+            Ok(Settled::Coming(head)) => self.follow(resource, asked, ticket, &head).await,
+            Err(error) => match (&*error, found.older) {
+                (FillError::Upstream(failure), Some(older)) if failure.is_down() => {
+                    self.serve(resource, asked, &older, Outcome::Stale).await
+                }
+                (FillError::Upstream(failure), _) => self.denied(resource, asked, failure).await,
+                (other, _) => status::of_fill(other),
+            },
+        }
+    }
+
+    /// Waits for as much of the fill as this request needs before its head can be sent.
+    async fn settle(
+        &self,
+        ticket: &Ticket,
+        resource: &Resource,
+        asked: &Asked<'_>,
+    ) -> Result<Settled, Arc<FillError>> {
+        let headers = &asked.parts.headers;
+        if self.rules.delivery(resource.hub, client_is_firefox(headers)) == Delivery::Verified {
+            return match tokio::time::timeout(self.rules.hold, ticket.verdict()).await {
+                Ok(settled) => settled,
+                Err(_) => ticket.head().await,
+            };
+        }
+        let settled = ticket.head().await?;
+        let whole_first = match &settled {
+            Settled::Landed(_) => false,
+            // Nothing can be withheld of an empty body, and no range be told without a size.
+            Settled::Coming(head) => match head.representation.size {
+                Some(size) => size == 0,
+                None => headers.contains_key(header::RANGE),
+            },
+        };
+        if whole_first && ticket.keeps() { ticket.verdict().await } else { Ok(settled) }
+    }
+
+    async fn landed(&self, resource: &Resource, asked: &Asked<'_>, ticket: &Ticket, landed: Landed) -> Reply {
+        match landed {
+            Landed::Stored(entry) => self.serve(resource, asked, &entry, ticket.outcome).await,
+            Landed::Linked(entry) => self.serve(resource, asked, &entry, Outcome::Linked).await,
+            Landed::Unstored => status::of_fill(&FillError::NoSpace),
+        }
+    }
+
+    /// Serves a file that is on its way.
+    pub(super) async fn follow(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        ticket: Ticket,
+        head: &Expectation,
+    ) -> Reply {
+        let file = &head.representation;
+        let outcome = match ticket.outcome {
+            Outcome::Private => Outcome::Private,
+            outcome if ticket.keeps() => outcome,
+            _ => Outcome::Unstored,
+        };
+        let conditions = Conditions::of(&asked.parts.headers);
+        let range = match self.range(resource, asked, file.commit.as_ref(), &conditions, file.etag.as_deref())
+        {
+            Ok(range) => range,
+            Err(refused) => return refused,
+        };
+        let selected = file.size.map_or(Selected::Whole, |size| select(range, size));
+        // A part that ends before the file may end before the verdict, and says so.
+        let early = matches!((selected, file.size), (Selected::Part { end, .. }, Some(size)) if end < size);
+        let mut response = answer::file_head(file, None, outcome, early.then_some("unverified"));
+        if conditions.not_modified(file.etag.as_deref()) {
+            return answer::not_modified(response, outcome);
+        }
+        let (start, end) = match (selected, file.size) {
+            (Selected::Whole, size) => {
+                if let Some(size) = size {
+                    answer::set_length(response.headers_mut(), size);
+                }
+                (0, size)
+            }
+            (Selected::Part { start, end }, size) => {
+                answer::set_part(&mut response, start, end, size.unwrap_or(end));
+                (start, Some(end))
+            }
+            (Selected::None, size) => return answer::out_of_range(response, size.unwrap_or(0)),
+        };
+        let stream = Follower::new(ticket, head, start, end, self.rules.drip).stream();
+        *response.body_mut() = Body::stream(stream, end.map(|end| end - start));
+        Reply { response, outcome }
+    }
+}
+
+/// Answers HEAD from what the hub said.
+pub(super) fn tell(resource: &Resource, asked: &Asked<'_>, said: &Expectation, outcome: Outcome) -> Reply {
+    let file = &said.representation;
+    let mut response = answer::file_head(file, Some(said.learned_at), outcome, None);
+    if Conditions::of(&asked.parts.headers).not_modified(file.etag.as_deref()) {
+        return answer::not_modified(response, outcome);
+    }
+    if let Some(size) = file.size {
+        answer::set_length(response.headers_mut(), size);
+    }
+    add_location(response.headers_mut(), resource, asked, file.commit.as_ref());
+    Reply { response, outcome }
+}
+
+/// Tells a client that asked HEAD at a branch where the same file is at the commit: the Python clients GET and resume
+/// there, so that a branch that moves meanwhile cannot mix two commits in one file.
+fn add_location(
+    headers: &mut HeaderMap,
+    resource: &Resource,
+    asked: &Asked<'_>,
+    commit: Option<&crate::model::Commit>,
+) {
+    let (Hub::HuggingFace, Revision::Named(_), Some(commit)) = (resource.hub, &resource.revision, commit)
+    else {
+        return;
+    };
+    let host = asked.parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
+    let Some(host) = host.and_then(|h| h.parse::<Authority>().ok()) else { return };
+    let prefix = if asked.parts.uri.path().starts_with("/hub/") { "/hub/huggingface" } else { "" };
+    let path = hub::file_path(&resource.at(Revision::Commit(commit.clone())));
+    if let Ok(location) = HeaderValue::try_from(format!("http://{host}{prefix}{path}")) {
+        headers.insert(header::LOCATION, location);
+    }
+}

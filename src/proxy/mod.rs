@@ -1,0 +1,168 @@
+//! The request path.
+//!
+//! [`Proxy::handle`] is all of it: classify, look up, plan, then serve, ask, fill, pass through or refuse. Each
+//! request ends with exactly one [`Outcome`], which is its log line, its metric and its `Cache-Status`; a body that
+//! ends badly after a good head is `broken` or `client-gone`.
+
+mod answer;
+mod file;
+mod private;
+mod status;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+
+use crate::body::{Body, BodyEnd};
+use crate::cache::Cache;
+use crate::model::{Hub, Outcome};
+use crate::policy::Rules;
+use crate::request::{Reject, Target, classify, is_preflight};
+use crate::telemetry::Telemetry;
+
+/// Serves clients.
+pub struct Proxy {
+    rules: Rules,
+    cache: Arc<Cache>,
+    telemetry: Telemetry,
+}
+
+/// A response and how it is called.
+struct Reply {
+    response: Response<Body>,
+    outcome: Outcome,
+}
+
+impl Proxy {
+    /// A proxy by these rules over this cache.
+    pub fn new(rules: Rules, cache: Arc<Cache>, telemetry: Telemetry) -> Arc<Self> {
+        Arc::new(Self { rules, cache, telemetry })
+    }
+
+    /// Answers one request.
+    pub async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+        let began = Instant::now();
+        let (head, body) = request.into_parts();
+        let target = classify(&head.method, &head.uri);
+        let hub = target.as_ref().ok().map(Target::hub);
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let reply = match target {
+            _ if is_preflight(&head.method, &head.headers) => preflight(),
+            Err(reject) => rejected(&reject),
+            Ok(Target::File(resource)) => self.file(&resource, &head).await,
+            Ok(Target::Pass { hub, path_and_query }) => {
+                self.pass(hub, &path_and_query, Request::from_parts(head, body)).await
+            }
+        };
+        self.finish(reply, hub, method, path, began)
+    }
+
+    async fn pass(&self, hub: Hub, path_and_query: &str, request: Request<Incoming>) -> Reply {
+        match self.cache.upstream().pass(hub, path_and_query, request).await {
+            Ok(answer) => {
+                let mut response = answer.map(Body::passed);
+                answer::add_own_fields(response.headers_mut(), Outcome::Passed, None);
+                Reply { response, outcome: Outcome::Passed }
+            }
+            Err(failure) => status::of_failure(&failure),
+        }
+    }
+
+    /// Arranges that the request is counted and logged once, when its body ends.
+    fn finish(
+        self: &Arc<Self>,
+        reply: Reply,
+        hub: Option<Hub>,
+        method: Method,
+        path: String,
+        began: Instant,
+    ) -> Response<Body> {
+        let Reply { response, outcome } = reply;
+        let status = response.status().as_u16();
+        let proxy = Arc::clone(self);
+        let log = move |end: BodyEnd, sent_bytes: u64| {
+            let (last, cause) = match &end {
+                BodyEnd::Complete => (outcome, String::new()),
+                BodyEnd::Broken(e) => (Outcome::Broken, chain(e)),
+                BodyEnd::Dropped => (Outcome::ClientGone, String::new()),
+            };
+            let took = began.elapsed();
+            proxy.telemetry.request_ended(hub, last, took);
+            if let Some(hub) = hub {
+                proxy.telemetry.served(hub, sent_bytes);
+            }
+            let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            // The query is left out: it can carry a signature.
+            tracing::info!(
+                %method,
+                path,
+                status,
+                outcome = last.name(),
+                began_as = outcome.name(),
+                sent_bytes,
+                took_ms,
+                cause,
+                "request"
+            );
+        };
+        response.map(|body| body.on_end(log))
+    }
+}
+
+/// What went wrong and what lay behind it, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+fn rejected(reject: &Reject) -> Reply {
+    let (status, outcome) = match reject {
+        Reject::UnknownHub(_) | Reject::NoMirror => (StatusCode::NOT_FOUND, Outcome::Unsupported),
+        Reject::NotOriginForm => (StatusCode::NOT_IMPLEMENTED, Outcome::Unsupported),
+        _ => (StatusCode::BAD_REQUEST, Outcome::Rejected),
+    };
+    answer::text(status, outcome, &reject.to_string())
+}
+
+/// A browser asks whether a page of another origin may read files; it may.
+fn preflight() -> Reply {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    let allow = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "Authorization, Cache-Control, If-None-Match, If-Range, Range",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
+    ];
+    for (name, value) in allow {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    answer::add_own_fields(headers, Outcome::Preflight, None);
+    Reply { response, outcome: Outcome::Preflight }
+}
+
+/// What the request path reads of a request's head.
+struct Asked<'a> {
+    parts: &'a Parts,
+    head_only: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn new(parts: &'a Parts) -> Self {
+        Self { parts, head_only: parts.method == Method::HEAD }
+    }
+}

@@ -1,0 +1,88 @@
+//! Files that only the caller's own credential opens: fetched for that caller, verified, and kept nowhere.
+
+use http::StatusCode;
+
+use super::file::tell;
+use super::{Asked, Proxy, Reply, answer, status};
+use crate::body::{Body, Broken};
+use crate::cache::{FillError, Settled};
+use crate::model::{Outcome, Resource, Secret};
+use crate::request::Range;
+use crate::upstream::{Answer, Want};
+
+impl Proxy {
+    /// Answers with what the hub gives this caller. Nothing of it, not even that it exists, is remembered.
+    pub(super) async fn private(&self, resource: &Resource, asked: &Asked<'_>, credential: Secret) -> Reply {
+        if asked.head_only {
+            return match self.cache.upstream().inquire(resource, Some(&credential)).await {
+                Ok(said) => tell(resource, asked, &said, Outcome::Private),
+                Err(failure) => status::of_failure(&failure),
+            };
+        }
+        match Range::of(&asked.parts.headers) {
+            Some(Range::Closed(start, end)) => {
+                self.private_part(resource, start, Some(end.saturating_add(1)), &credential).await
+            }
+            Some(Range::From(start)) if start > 0 => {
+                self.private_part(resource, start, None, &credential).await
+            }
+            _ => self.private_whole(resource, asked, credential).await,
+        }
+    }
+
+    async fn private_whole(&self, resource: &Resource, asked: &Asked<'_>, credential: Secret) -> Reply {
+        let ticket = match self.cache.fetch_privately(resource, credential) {
+            Ok(ticket) => ticket,
+            Err(error) => return status::of_fill(&error),
+        };
+        match ticket.head().await {
+            Ok(Settled::Coming(head)) => self.follow(resource, asked, ticket, &head).await,
+            // It ended before its only reader could begin, which an unkept file never does well.
+            Ok(Settled::Landed(_)) => status::of_fill(&FillError::Abandoned),
+            Err(error) => status::of_fill(&error),
+        }
+    }
+
+    /// A part is handed on as the hub sends it; nothing can be checked of it but its place.
+    async fn private_part(
+        &self,
+        resource: &Resource,
+        start: u64,
+        end: Option<u64>,
+        credential: &Secret,
+    ) -> Reply {
+        let want = Want { start, end, validator: None };
+        let answer = match self.cache.upstream().fetch(resource, &want, Some(credential)).await {
+            Ok(answer) => answer,
+            Err(failure) => return status::of_failure(&failure),
+        };
+        let file = &answer.expectation.representation;
+        let mut response = answer::file_head(file, None, Outcome::Private, Some("unverified"));
+        let size = match (answer.end, file.size) {
+            (Some(end), Some(size)) if end > answer.start && end <= size => {
+                answer::set_part(&mut response, answer.start, end, size);
+                Some(end - answer.start)
+            }
+            _ => {
+                *response.status_mut() = StatusCode::OK;
+                file.size
+            }
+        };
+        if let Some(size) = size {
+            answer::set_length(response.headers_mut(), size);
+        }
+        *response.body_mut() = handed_on(answer, size);
+        Reply { response, outcome: Outcome::Private }
+    }
+}
+
+fn handed_on(answer: Answer, size: Option<u64>) -> Body {
+    let next = |mut body: crate::upstream::FileBody| async move {
+        match body.next().await {
+            Ok(None) => None,
+            Ok(Some(bytes)) => Some((Ok(bytes), body)),
+            Err(e) => Some((Err(Broken(Box::new(e))), body)),
+        }
+    };
+    Body::stream(Box::pin(futures_util::stream::unfold(answer.body, next)), size)
+}

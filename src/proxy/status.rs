@@ -1,0 +1,104 @@
+//! The one place where failures become statuses. Clients get the phrase, the log gets the chain.
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::{Reply, answer, chain};
+use crate::body::Body;
+use crate::cache::FillError;
+use crate::model::Outcome;
+use crate::store::StoreError;
+use crate::upstream::{Failure, Refusal};
+
+/// Seconds after which a client may ask again when a limit of ours was reached.
+const BUSY_RETRY: u64 = 5;
+
+/// A hub that gave no file.
+pub(super) fn of_failure(failure: &Failure) -> Reply {
+    let (status, outcome) = match failure {
+        Failure::Refused(refusal) if refusal.at_hub => return of_refusal(refusal),
+        Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, Outcome::TimedOut),
+        Failure::Refused(_)
+        | Failure::Unreachable(_)
+        | Failure::Misread(_)
+        | Failure::BadRedirect(_)
+        | Failure::Encoding(_)
+        | Failure::Shifted
+        | Failure::OutOfRange => (StatusCode::BAD_GATEWAY, Outcome::Unreachable),
+    };
+    tracing::warn!(error = %failure, cause = chain(failure), "the hub gave no answer that can be used");
+    answer::text(status, outcome, &failure.to_string())
+}
+
+/// The hub's own refusal, handed on with the fields that clients read.
+pub(super) fn of_refusal(refusal: &Refusal) -> Reply {
+    let mut response = Response::new(Body::full(refusal.body.clone()));
+    *response.status_mut() = refusal.status;
+    *response.headers_mut() = refusal.headers.clone();
+    answer::add_own_fields(response.headers_mut(), Outcome::Refused, None);
+    Reply { response, outcome: Outcome::Refused }
+}
+
+/// A fill that failed.
+pub(super) fn of_fill(error: &FillError) -> Reply {
+    let (status, outcome) = match error {
+        FillError::Upstream(failure) => return of_failure(failure),
+        FillError::Store(error) => return of_store(error),
+        FillError::Corrupt(_) => (StatusCode::BAD_GATEWAY, Outcome::Corrupt),
+        FillError::Conflict { .. } => (StatusCode::BAD_GATEWAY, Outcome::Conflict),
+        FillError::Interrupted(_) | FillError::Unsteady | FillError::Replaced => {
+            (StatusCode::BAD_GATEWAY, Outcome::Unreachable)
+        }
+        FillError::NoSpace | FillError::Gone | FillError::TooLarge { .. } => {
+            (StatusCode::INSUFFICIENT_STORAGE, Outcome::NoSpace)
+        }
+        FillError::Busy | FillError::Stopped | FillError::Orphaned | FillError::Abandoned => {
+            (StatusCode::SERVICE_UNAVAILABLE, Outcome::Busy)
+        }
+    };
+    let text = match error {
+        FillError::Corrupt(flaw) => format!("{error}: {flaw}"),
+        _ => error.to_string(),
+    };
+    let mut reply = answer::text(status, outcome, &text);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        retry_after(&mut reply, BUSY_RETRY);
+    }
+    reply
+}
+
+/// A store that failed.
+pub(super) fn of_store(error: &StoreError) -> Reply {
+    tracing::error!(%error, cause = chain(error), "the store failed");
+    let (status, outcome) = match error {
+        StoreError::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, Outcome::NoSpace),
+        StoreError::Closed => (StatusCode::SERVICE_UNAVAILABLE, Outcome::Busy),
+        StoreError::Io(_) | StoreError::Damaged(_) | StoreError::Gone | StoreError::Misuse(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, Outcome::StoreFailed)
+        }
+    };
+    answer::text(status, outcome, "the store failed; its log says why")
+}
+
+/// A range that could join wrong bytes to right ones.
+pub(super) fn guarded(seconds: u64) -> Reply {
+    let text = "wrong bytes of this file were sent a moment ago; parts of it are not served until no client can \
+                join them to those; ask for the whole file";
+    let mut reply = answer::text(StatusCode::SERVICE_UNAVAILABLE, Outcome::Guarded, text);
+    retry_after(&mut reply, seconds);
+    reply
+}
+
+fn retry_after(reply: &mut Reply, seconds: u64) {
+    reply.response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+}
+
+/// The same head for HEAD: no body, but its length.
+pub(super) fn without_body(mut reply: Reply) -> Reply {
+    let length = http_body::Body::size_hint(reply.response.body()).exact();
+    if let Some(length) = length.filter(|l| *l > 0) {
+        answer::set_length(reply.response.headers_mut(), length);
+        *reply.response.body_mut() = Body::full(Bytes::new());
+    }
+    reply
+}
