@@ -64,10 +64,11 @@ impl Stored {
     }
 }
 
-/// The chunk that holds a byte of a file, and the byte's offset in it.
+/// The chunk that holds a byte of a file, and the byte's offset in it. Positions beyond what 2^32 chunks hold (4 PiB)
+/// are all in the last one.
 pub fn place(position: u64) -> (u32, usize) {
     let chunk = CHUNK as u64;
-    let index = u32::try_from(position / chunk).expect("files are bounded far below 2^32 chunks");
+    let index = u32::try_from(position / chunk).unwrap_or(u32::MAX);
     let offset = usize::try_from(position % chunk).expect("an offset in a chunk is small");
     (index, offset)
 }

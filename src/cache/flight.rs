@@ -155,7 +155,7 @@ impl Flight {
 impl State {
     pub(super) fn trim(&mut self) {
         let first_needed = self.readers.values().map(|r| r.position).min();
-        self.chunks.trim(self.keeps, first_needed.unwrap_or(u64::MAX >> 8));
+        self.chunks.trim(self.keeps, first_needed.unwrap_or(u64::MAX));
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn next(
                 && u64::from(index - lane) * CHUNK as u64 <= far
                 && (*lane + 1..index).all(|i| !chunks.is_claimed(i) && !chunks.is_complete(i))
         });
-        let wanted_stop = w.end.map(|end| place(end.saturating_sub(1)).0 + 1);
+        let wanted_stop = w.end.map(|end| place(end.saturating_sub(1)).0.saturating_add(1));
         let stop = match (stop, wanted_stop) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
