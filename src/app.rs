@@ -130,6 +130,7 @@ struct Service {
     operators: JoinHandle<Drained>,
     stop_operators: watch::Sender<bool>,
     control: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
 }
 
 // The operators' door serves answers that are complete in memory; a few collectors of metrics come at a time.
@@ -139,6 +140,7 @@ const OPERATOR_LIMITS: listen::Limits = listen::Limits {
     write_timeout: Duration::from_secs(30),
     max_connections: 64,
 };
+const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
@@ -163,6 +165,7 @@ impl Service {
 
         let bound = control::bind(&dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, store.clone()));
+        let housekeeping = tokio::spawn(keep_house(store.clone()));
         let (stop_clients, stop) = watch::channel(false);
         let handler = move |request, _peer| {
             let proxy = Arc::clone(&proxy);
@@ -176,7 +179,18 @@ impl Service {
             let handler = move |request, _peer| Arc::clone(&door).handle(request);
             listen::serve(operator_listener, OPERATOR_LIMITS, OPERATOR_DRAIN, handler, stop)
         });
-        Ok(Self { ready, store, cache, door, clients, stop_clients, operators, stop_operators, control })
+        Ok(Self {
+            ready,
+            store,
+            cache,
+            door,
+            clients,
+            stop_clients,
+            operators,
+            stop_operators,
+            control,
+            housekeeping,
+        })
     }
 
     /// Stops everything; `clients_run` says whether the task that serves clients is still to be waited for.
@@ -193,6 +207,7 @@ impl Service {
             }
         }
         self.cache.stop().await;
+        self.housekeeping.abort();
         self.control.abort();
         // It ends by being aborted, which is an error only to those who did not ask for it.
         let _ = self.control.await;
@@ -200,6 +215,21 @@ impl Service {
         let _ = self.operators.await;
         self.store.close().await;
         tracing::info!("stopped");
+    }
+}
+
+/// Lets go of what has expired, now and every so often.
+async fn keep_house(store: Store) {
+    let mut every = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        every.tick().await;
+        match store.expire(Timestamp::now()).await {
+            Ok(expired) if expired.partials > 0 => {
+                tracing::info!(partials = expired.partials, "unfinished files have expired");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "what has expired cannot be removed"),
+        }
     }
 }
 

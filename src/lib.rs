@@ -1,4 +1,76 @@
-//! hubcache
+//! hubcache keeps one verified copy of every model file and serves it while it arrives.
+//!
+//! It is a caching proxy between those who use machine-learning models (Firefox's built-in AI, the clients of Hugging
+//! Face, transformers.js) and the hubs that hold them. This page is the architecture; the disk format is described
+//! in [`store`], the life of a download in [`cache`].
+//!
+//! # The way of a request
+//!
+//! ```text
+//! listen ──► proxy::handle ──► request::classify          which hub, which file
+//!                 │            cache::look_up             what is held and known
+//!                 │            policy::plan               serve, tell, check, inquire, fill, fail
+//!                 ├──► serve   store ──► body::Stored     a hit: chunks of redb, no copy
+//!                 ├──► check   cache ──► upstream (HEAD)  one question for all who ask
+//!                 ├──► fill    cache ──► upstream (GET)   one download for all who ask
+//!                 │              │  └──► verify           every promised digest, in file order
+//!                 │              └─────► store            chunks, then the entry
+//!                 │            cache::Follower            bytes as they arrive, the last one withheld
+//!                 └──► pass    upstream                   not a file: handed on, unbuffered
+//! ```
+//!
+//! Data flows down and imports point down. The modules in order, each importing only from rows below its own or from
+//! its right:
+//!
+//! | modules | job |
+//! |---|---|
+//! | `main`, [`cli`], [`app`], [`config`] | argv and exit code; one file a command; wiring and the order of stopping; the only place that reads settings |
+//! | [`listen`] | sockets, connections and their limits |
+//! | [`admin`], [`proxy`] | the operators' door and the control socket; the request path |
+//! | [`cache`] | one download with many readers, one question with many who wait |
+//! | [`body`], [`upstream`], [`store`] | bytes to the client; the hubs; redb |
+//! | [`policy`], [`verify`] | pure: what to do; is it what it claims to be |
+//! | [`request`], [`hub`] | pure: what the client asked; what a hub's URLs and fields mean |
+//! | [`telemetry`], [`model`] | pure: counters and their names; the nouns |
+//!
+//! Pure means: no `async`, no files, no sockets, and the time is an argument.
+//!
+//! # Glossary
+//!
+//! Each word has one meaning.
+//!
+//! - **Target** ([`request::Target`]): what the client addressed, a file or something to pass on.
+//! - **Hub** ([`model::Hub`]): a dialect of URLs and header fields. Its **root** is the URL where it is.
+//! - **Resource** ([`model::Resource`]): one named file at a hub, at a **revision** that is immutable (a commit, a
+//!   version) or mutable (a branch, `main`).
+//! - **Expectation** ([`model::Expectation`]): the size and digests that a file must have, as far as known
+//!   beforehand; each digest is a **promise** with a **promiser**.
+//! - **Entry** ([`model::Entry`]): the index record of a file whose bytes are durable. Its **standing** is *verified*
+//!   (a promise was compared) or *recorded* (nobody promised anything).
+//! - **Blob** ([`store::Blob`]): bytes, named by their SHA-256, in **chunks** inside a **volume**.
+//! - **Plan** ([`policy::Plan`]): what policy decided for a request.
+//! - **Fill**: the task that downloads, verifies and stores a file. It fetches **stretches** in **lanes**, and one try
+//!   at the whole file is an **attempt**.
+//! - **Flight**: a running fill as its readers see it; a **ticket** is a place in it, a **follower**
+//!   ([`cache::Follower`]) a body that reads along.
+//! - **Mark**: stands on a resource of which wrong bytes were sent, against clients that would resume them.
+//! - **Outcome** ([`model::Outcome`]): how a request ended; the log field, the metric label and `Cache-Status`.
+//!
+//! # Invariants
+//!
+//! 1. There is no index entry before its bytes are hashed and durable.
+//! 2. No fill belongs to a client. The first to ask is one more follower; a fill that ends without a word ends all its
+//!    followers' waits.
+//! 3. After a failed verdict no body ends cleanly: every one that has sent a byte of the attempt is broken off.
+//! 4. The last byte of a file is sent after the verdict. Only a range that ends before the file does may end earlier,
+//!    and its `Cache-Status` says `unverified`.
+//! 5. Entries are keyed by the root they came from, so that a test hub never answers for the real one.
+//! 6. Only what can be read without credentials is stored or remembered. A credential is in no key, log line or
+//!    record ([`model::Secret`] has no way to be printed).
+//! 7. A request to a hub begins at the hub's root; a signed URL is used once and forgotten.
+//! 8. Every queue, wait, header and body has a named limit.
+//! 9. Other bytes for an immutable revision are refused, both digests named.
+
 pub mod admin;
 pub mod app;
 pub mod body;

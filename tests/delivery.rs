@@ -13,7 +13,7 @@ const FIREFOX: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:153.0) Gecko/20100101 
 const SIZE: usize = 3_000_000;
 
 fn bytes() -> Vec<u8> {
-    (0..SIZE).map(|i| u8::try_from(i * i % 251).unwrap()).collect()
+    (0..SIZE).map(|i| (i * i % 251).to_le_bytes()[0]).collect()
 }
 
 fn onnx() -> Vec<u8> {

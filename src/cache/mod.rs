@@ -1,7 +1,7 @@
 //! One download with many readers, and one question to the hub with many who wait for the answer.
 //!
 //! # Who owns what
-//! A **fill** is a task of its own ([`fill`](self)); no client owns it. Clients hold [`Ticket`]s of its [`Flight`]
+//! A **fill** is a task of its own; no client owns it. Clients hold [`Ticket`]s of its `Flight`
 //! and, once they read, [`Follower`]s; dropping one tells the fill that a reader left, nothing more. The map of
 //! flights holds each one from its first request until its end.
 //!
@@ -25,7 +25,7 @@
 //!   made no progress `attempts` times in a row.
 //! - Another validator on a resume: the attempt is given up, its readers that sent a byte break.
 //! - A wrong digest: likewise, after a mark is durable; the second time the fill fails.
-//! - A panic: the [`Landing`](flight) guard ends the flight for everybody.
+//! - A panic: the `Landing` guard ends the flight for everybody.
 
 mod checks;
 mod chunks;
@@ -118,7 +118,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A cache over these hubs and this store; must be called within a tokio runtime to resume fills.
+    /// A cache over these hubs and this store.
     pub fn new(settings: Settings, upstream: Arc<Client>, store: Store, telemetry: Telemetry) -> Arc<Self> {
         let chunks = usize::try_from(settings.window_bytes / CHUNK as u64).unwrap_or(usize::MAX);
         let window = chunks.clamp(4, Semaphore::MAX_PERMITS);

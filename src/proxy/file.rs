@@ -19,6 +19,11 @@ use crate::upstream::Failure;
 /// Plans in a row for one request; policy needs at most three (check, inquire, act).
 const MAX_PLANS: usize = 4;
 
+/// A range that the mark against the resume trap forbids for so long.
+struct Refused {
+    seconds: u64,
+}
+
 impl Proxy {
     /// Answers GET or HEAD of a file.
     pub(super) async fn file(&self, resource: &Resource, parts: &Parts) -> Reply {
@@ -113,7 +118,7 @@ impl Proxy {
         let range = match self.range(resource, asked, file.commit.as_ref(), &conditions, file.etag.as_deref())
         {
             Ok(range) => range,
-            Err(refused) => return refused,
+            Err(Refused { seconds }) => return status::guarded(seconds),
         };
         let (start, end) = match select(range, entry.size) {
             Selected::Whole => {
@@ -161,7 +166,7 @@ impl Proxy {
         commit: Option<&crate::model::Commit>,
         conditions: &Conditions,
         etag: Option<&str>,
-    ) -> Result<Option<Range>, Reply> {
+    ) -> Result<Option<Range>, Refused> {
         let range = Range::of(&asked.parts.headers);
         if range.is_none() {
             return Ok(None);
@@ -175,7 +180,7 @@ impl Proxy {
             match policy::guard(range) {
                 Guarded::AsAsked => {}
                 Guarded::Whole => return Ok(None),
-                Guarded::Refuse => return Err(status::guarded(now.age(until).as_secs().max(1))),
+                Guarded::Refuse => return Err(Refused { seconds: now.age(until).as_secs().max(1) }),
             }
         }
         Ok(range.filter(|_| conditions.range_applies(etag)))
@@ -252,7 +257,7 @@ impl Proxy {
         let range = match self.range(resource, asked, file.commit.as_ref(), &conditions, file.etag.as_deref())
         {
             Ok(range) => range,
-            Err(refused) => return refused,
+            Err(Refused { seconds }) => return status::guarded(seconds),
         };
         let selected = file.size.map_or(Selected::Whole, |size| select(range, size));
         // A part that ends before the file may end before the verdict, and says so.
