@@ -1,19 +1,93 @@
 //! Handing a request on to a hub as it is, unbuffered in both directions.
 
 use std::error::Error;
+use std::fmt;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body, Incoming};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep};
 use url::Url;
 
 use super::redirect::{is_redirect, same_origin, target};
 use super::{Client, Failure};
 use crate::model::Hub;
 
-/// The body of an answer that is handed on.
-pub type PassBody = Incoming;
+/// Longest wait for the head of an answer that is handed on. It includes the time of an upload, whose own silences
+/// the listener bounds, and of whatever the hub computes.
+const HEAD_WAIT: Duration = Duration::from_secs(3600);
+/// Longest silence within the body of an answer that is handed on.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// The body of an answer that is handed on; it breaks off when the hub is silent for too long.
+pub struct PassBody {
+    incoming: Incoming,
+    overdue: Pin<Box<Sleep>>,
+}
+
+/// Why a body that was handed on broke off.
+#[derive(Debug)]
+pub enum PassError {
+    /// The connection was cut.
+    Cut(hyper::Error),
+    /// Nothing came for too long.
+    Silent,
+}
+
+impl fmt::Display for PassError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut(_) => f.write_str("the connection was cut"),
+            Self::Silent => write!(f, "nothing came for {} s", SILENCE.as_secs()),
+        }
+    }
+}
+
+impl Error for PassError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Cut(e) => Some(e),
+            Self::Silent => None,
+        }
+    }
+}
+
+impl PassBody {
+    fn new(incoming: Incoming) -> Self {
+        Self { incoming, overdue: Box::pin(tokio::time::sleep(SILENCE)) }
+    }
+}
+
+impl Body for PassBody {
+    type Data = Bytes;
+    type Error = PassError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, PassError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.overdue.as_mut().reset(Instant::now() + SILENCE);
+                Poll::Ready(frame.map(|f| f.map_err(PassError::Cut)))
+            }
+            Poll::Pending => self.overdue.as_mut().poll(cx).map(|()| Some(Err(PassError::Silent))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
 
 /// Hop-by-hop fields (RFC 9110, section 7.6.1), and those that only concern a proxy.
 const HOP_BY_HOP: [HeaderName; 9] = [
@@ -57,7 +131,7 @@ impl Client {
             url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
         *request.headers_mut() = headers;
         self.telemetry.upstream_request(hub);
-        let answer = tokio::time::timeout(self.settings.head_timeout, self.pool.request(request))
+        let answer = tokio::time::timeout(HEAD_WAIT, self.pool.request(request))
             .await
             .map_err(|_| Failure::TimedOut)?
             .map_err(|e| Failure::Unreachable(e.into()))?;
@@ -65,7 +139,7 @@ impl Client {
     }
 }
 
-fn fit_for_client(url: &Url, mut answer: Response<Incoming>) -> Response<Incoming> {
+fn fit_for_client(url: &Url, mut answer: Response<Incoming>) -> Response<PassBody> {
     let local = match is_redirect(answer.status()) {
         true => target(url, answer.headers()).ok().filter(|to| same_origin(&url.origin(), to)),
         false => None,
@@ -82,7 +156,7 @@ fn fit_for_client(url: &Url, mut answer: Response<Incoming>) -> Response<Incomin
             headers.insert(header::LOCATION, value);
         }
     }
-    answer
+    answer.map(PassBody::new)
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
