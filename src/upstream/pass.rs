@@ -118,8 +118,8 @@ impl Client {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let url = format!("{}{path_and_query}", self.root(hub));
-        let url = Url::parse(&url).map_err(|e| Failure::Unreachable(e.into()))?;
+        let text = format!("{}{path_and_query}", self.root(hub));
+        let url = Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))?;
         let (head, body) = request.into_parts();
         let mut headers = head.headers;
         drop_hop_by_hop(&mut headers);
@@ -127,8 +127,9 @@ impl Client {
         headers.append(header::VIA, HeaderValue::from_static("1.1 hubcache"));
         let mut request = Request::new(body.map_err(Into::into).boxed_unsync());
         *request.method_mut() = head.method;
+        // From the text, since a parsed URL has encoded more than the client did.
         *request.uri_mut() =
-            url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
+            text.parse().map_err(|e: http::uri::InvalidUri| Failure::Unreachable(e.into()))?;
         *request.headers_mut() = headers;
         self.telemetry.upstream_request(hub);
         let answer = tokio::time::timeout(HEAD_WAIT, self.pool.request(request))
