@@ -197,6 +197,21 @@ impl Reply {
         self.ended == Ended::Clean
     }
 
+    /// Checks status, bytes and a clean end, and tells the first byte that differs instead of all of them.
+    ///
+    /// # Panics
+    /// When it is another answer.
+    #[track_caller]
+    pub fn assert_is(&self, status: u16, bytes: &[u8], what: &str) {
+        let (got, wanted) = (self.body.len(), bytes.len());
+        if self.status != status || (self.body != bytes && got.min(wanted) < 200) {
+            panic!("{what}: {}\ninstead of {status} {}", self.text(), String::from_utf8_lossy(bytes));
+        }
+        let differs = self.body.iter().zip(bytes).position(|(a, b)| a != b);
+        assert!(differs.is_none(), "{what}: byte {} is another one", differs.unwrap_or_default());
+        assert_eq!((got, self.ended), (wanted, Ended::Clean), "{what}: length and end");
+    }
+
     /// The longest time without a byte, the wait for the head and for the end included.
     pub fn longest_silence(&self) -> Duration {
         let mut last = Duration::ZERO;
