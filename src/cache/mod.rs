@@ -27,6 +27,7 @@
 //! - A wrong digest: likewise, after a mark is durable; the second time the fill fails.
 //! - A panic: the `Landing` guard ends the flight for everybody.
 
+mod arrival;
 mod checks;
 mod chunks;
 mod error;
