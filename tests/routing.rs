@@ -288,7 +288,7 @@ fn read_until(stream: &mut TcpStream, end: &str) -> String {
             .unwrap_or_else(|e| panic!("{e} after {}", String::from_utf8_lossy(&seen)));
         seen.push(byte[0]);
     }
-    String::from_utf8(seen).unwrap()
+    String::from_utf8(seen).expect("the request is text")
 }
 
 #[test]

@@ -192,7 +192,8 @@ impl Fill {
             self.flight.change(|s| s.head = Some(Arc::clone(&head)));
             return self.arrive(head, None, true).await;
         }
-        let answer = match self.ask_first().await {
+        let validator = resumed.as_ref().and_then(|e| e.validator.clone());
+        let answer = match self.ask_first(validator).await {
             Ok(answer) => answer,
             Err(Failure::OutOfRange) if resumed.is_some() => return Ok(Attempt::Changed),
             Err(failure) => return Err(FillError::Upstream(failure)),
@@ -267,7 +268,7 @@ impl Fill {
     }
 
     /// The first request for the file: for all of it, or for the first stretch that is missing.
-    async fn ask_first(&self) -> Result<Answer, Failure> {
+    async fn ask_first(&self, validator: Option<String>) -> Result<Answer, Failure> {
         let want = {
             let state = self.flight.look();
             let (first, stop) = state.chunks.gap(0).unwrap_or((0, None));
@@ -275,7 +276,7 @@ impl Fill {
             Want {
                 start: u64::from(first) * chunk,
                 end: stop.map(|stop| u64::from(stop) * chunk),
-                validator: None,
+                validator,
             }
         };
         let settings = self.cache.upstream.settings();
