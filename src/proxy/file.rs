@@ -159,7 +159,7 @@ impl Proxy {
     }
 
     /// The range to serve, after If-Range and the mark against the resume trap.
-    fn range(
+    pub(super) fn range(
         &self,
         resource: &Resource,
         asked: &Asked<'_>,

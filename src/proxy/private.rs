@@ -1,14 +1,14 @@
 //! Files that only the caller's own credential opens: fetched for that caller, verified, and kept nowhere.
 
-use http::StatusCode;
+use http::{StatusCode, header};
 
 use super::file::tell;
 use super::{Asked, Proxy, Reply, answer, status};
 use crate::body::{Body, Broken};
 use crate::cache::{FillError, Settled};
 use crate::model::{Outcome, Resource, Secret};
-use crate::request::Range;
-use crate::upstream::{Answer, Want};
+use crate::request::{Conditions, Range};
+use crate::upstream::{Answer, Failure, Want};
 
 impl Proxy {
     /// Answers with what the hub gives this caller. Nothing of it, not even that it exists, is remembered.
@@ -19,15 +19,24 @@ impl Proxy {
                 Err(failure) => status::of_failure(&failure),
             };
         }
-        match Range::of(&asked.parts.headers) {
-            Some(Range::Closed(start, end)) => {
-                self.private_part(resource, start, Some(end.saturating_add(1)), &credential).await
-            }
-            Some(Range::From(start)) if start > 0 => {
-                self.private_part(resource, start, None, &credential).await
-            }
-            _ => self.private_whole(resource, asked, credential).await,
+        let headers = &asked.parts.headers;
+        // Whether If-Range lets a part through is known once the hub has told the tag.
+        let tag_decides = headers.contains_key(header::IF_RANGE);
+        let range = match self.range(resource, asked, None, &Conditions::default(), None) {
+            Ok(range) => range.filter(|_| !tag_decides),
+            Err(refused) => return refused,
+        };
+        let part = match range {
+            Some(Range::Closed(start, end)) => Some((start, Some(end.saturating_add(1)))),
+            Some(Range::From(start)) if start > 0 => Some((start, None)),
+            _ => None,
+        };
+        if let Some((start, end)) = part
+            && let Some(reply) = self.private_part(resource, start, end, &credential).await
+        {
+            return reply;
         }
+        self.private_whole(resource, asked, credential).await
     }
 
     async fn private_whole(&self, resource: &Resource, asked: &Asked<'_>, credential: Secret) -> Reply {
@@ -43,18 +52,20 @@ impl Proxy {
         }
     }
 
-    /// A part is handed on as the hub sends it; nothing can be checked of it but its place.
+    /// A part is handed on as the hub sends it; nothing can be checked of it but its place. `None` when it lies outside
+    /// of the file, whose size the whole file tells.
     async fn private_part(
         &self,
         resource: &Resource,
         start: u64,
         end: Option<u64>,
         credential: &Secret,
-    ) -> Reply {
+    ) -> Option<Reply> {
         let want = Want { start, end, validator: None };
         let answer = match self.cache.upstream().fetch(resource, &want, Some(credential)).await {
             Ok(answer) => answer,
-            Err(failure) => return status::of_failure(&failure),
+            Err(Failure::OutOfRange) => return None,
+            Err(failure) => return Some(status::of_failure(&failure)),
         };
         let file = &answer.expectation.representation;
         let mut response = answer::file_head(file, None, Outcome::Private, Some("unverified"));
@@ -72,7 +83,7 @@ impl Proxy {
             answer::set_length(response.headers_mut(), size);
         }
         *response.body_mut() = handed_on(answer, size);
-        Reply { response, outcome: Outcome::Private }
+        Some(Reply { response, outcome: Outcome::Private })
     }
 }
 
