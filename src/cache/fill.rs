@@ -108,13 +108,12 @@ impl Fill {
     async fn give_up_attempt(&self, always_mark: bool) -> bool {
         let told = self.flight.next_attempt();
         self.cache.known.invalidate(&self.key);
+        // First of all, since a client that was broken off may be back at once.
+        let durable = (told.is_empty() && !always_mark) || self.mark(told).await;
         if let Err(error) = self.cache.store.discard_partial(&self.key).await {
             tracing::warn!(%error, file = %self.resource, "an abandoned part cannot be removed yet");
         }
-        if told.is_empty() && !always_mark {
-            return true;
-        }
-        self.mark(told).await
+        durable
     }
 
     async fn mark(&self, told: HashSet<EntryKey>) -> bool {
