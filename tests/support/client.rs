@@ -204,11 +204,10 @@ impl Reply {
     #[track_caller]
     pub fn assert_is(&self, status: u16, bytes: &[u8], what: &str) {
         let (got, wanted) = (self.body.len(), bytes.len());
-        if self.status != status || (self.body != bytes && got.min(wanted) < 200) {
-            panic!("{what}: {}\ninstead of {status} {}", self.text(), String::from_utf8_lossy(bytes));
-        }
+        let begins = String::from_utf8_lossy(&self.body[..got.min(200)]);
+        assert_eq!(self.status, status, "{what}: {got} bytes that begin {begins:?}");
         let differs = self.body.iter().zip(bytes).position(|(a, b)| a != b);
-        assert!(differs.is_none(), "{what}: byte {} is another one", differs.unwrap_or_default());
+        assert!(differs.is_none(), "{what}: byte {differs:?} of those that begin {begins:?}");
         assert_eq!((got, self.ended), (wanted, Ended::Clean), "{what}: length and end");
     }
 
