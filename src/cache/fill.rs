@@ -272,11 +272,7 @@ impl Fill {
             let state = self.flight.look();
             let (first, stop) = state.chunks.gap(0).unwrap_or((0, None));
             let chunk = CHUNK as u64;
-            Want {
-                start: u64::from(first) * chunk,
-                end: stop.map(|stop| u64::from(stop) * chunk),
-                validator,
-            }
+            Want { start: u64::from(first) * chunk, end: stop.map(|stop| u64::from(stop) * chunk), validator }
         };
         let settings = self.cache.upstream.settings();
         let mut tried = 0;

@@ -20,8 +20,8 @@ use crate::upstream::Failure;
 const MAX_PLANS: usize = 4;
 
 /// A range that the mark against the resume trap forbids for so long.
-struct Refused {
-    seconds: u64,
+pub(super) struct Refused {
+    pub(super) seconds: u64,
 }
 
 impl Proxy {

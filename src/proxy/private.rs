@@ -2,7 +2,7 @@
 
 use http::{StatusCode, header};
 
-use super::file::tell;
+use super::file::{Refused, tell};
 use super::{Asked, Proxy, Reply, answer, status};
 use crate::body::{Body, Broken};
 use crate::cache::{FillError, Settled};
@@ -24,7 +24,7 @@ impl Proxy {
         let tag_decides = headers.contains_key(header::IF_RANGE);
         let range = match self.range(resource, asked, None, &Conditions::default(), None) {
             Ok(range) => range.filter(|_| !tag_decides),
-            Err(refused) => return refused,
+            Err(Refused { seconds }) => return status::guarded(seconds),
         };
         let part = match range {
             Some(Range::Closed(start, end)) => Some((start, Some(end.saturating_add(1)))),
