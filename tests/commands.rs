@@ -1,5 +1,8 @@
 //! What the commands tell and do about files that were really fetched, with a running server and without one.
 
+// A test fails by panicking, and so do its helpers.
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::fs;
