@@ -86,7 +86,7 @@ fn paths_are_read_in_the_documented_order() {
     ] {
         for _ in 0..2 {
             let reply = client::get(&hubs.url(path));
-            assert_eq!(reply.header("cache-status"), Some("hubcache; fwd=method"), "{path}");
+            assert_eq!(reply.header("cache-status"), Some("hubcache; fwd=bypass"), "{path}");
         }
         assert_eq!(hubs.asked(), (2, 0), "{path} passes to Hugging Face each time");
     }
@@ -197,7 +197,7 @@ fn what_passes_keeps_its_method_status_headers_and_body() {
             .send();
         // The hub knows no such token; what counts is that it was asked with it.
         assert_eq!(reply.status, 401, "{}", reply.text());
-        assert_eq!(reply.header("cache-status"), Some("hubcache; fwd=method"));
+        assert_eq!(reply.header("cache-status"), Some("hubcache; fwd=bypass"));
         assert_eq!(reply.header("set-cookie"), None);
         assert!(reply.header("via").is_some_and(|v| v.contains("hubcache")));
     }

@@ -47,7 +47,8 @@ Every setting is a line of a file, an environment variable and a flag:
   hubcache config show --origin
 
 Exit codes: 0 done, 64 wrong usage, 65 damaged data, 66 nothing of that name, 69 unavailable,
-73 cannot be created, 74 input or output failed, 75 try again, 77 not permitted, 78 wrong settings.";
+70 a mistake of the program, 73 cannot be created, 74 input or output failed, 75 try again,
+77 not permitted, 78 wrong settings.";
 
 /// Runs the program with its arguments, of which the first is its name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {

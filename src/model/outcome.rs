@@ -126,7 +126,7 @@ impl Outcome {
     pub fn cache_status(self, detail: Option<&str>) -> String {
         let parameters = match self {
             Self::Hit | Self::Known | Self::OutOfRange => "hit",
-            Self::Revalidated => "hit; fwd=stale; fwd-status=200",
+            Self::Revalidated => "fwd=stale; detail=revalidated",
             Self::Stale => "hit; detail=stale",
             Self::Linked => "fwd=uri-miss; stored; detail=linked",
             Self::Miss => "fwd=uri-miss; stored",
@@ -134,7 +134,7 @@ impl Outcome {
             Self::Asked => "fwd=uri-miss",
             Self::Private => "fwd=bypass; detail=private",
             Self::Unstored => "fwd=uri-miss; detail=unstored",
-            Self::Passed => "fwd=method",
+            Self::Passed => "fwd=bypass",
             other => {
                 let mut out = String::from("hubcache");
                 let _ = write!(out, "; detail={}", detail.unwrap_or(other.name()));

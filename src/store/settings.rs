@@ -71,7 +71,7 @@ impl Settings {
             dir: dir.into(),
             volume_max_bytes: 64 << 30,
             cache_bytes: 64 << 20,
-            small_cache_bytes: 32 << 20,
+            small_cache_bytes: 64 << 20,
             partial_expiry: Duration::from_secs(7 * 24 * 3600),
             min_free_bytes: 64 << 20,
         }
