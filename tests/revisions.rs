@@ -202,15 +202,18 @@ fn head_never_starts_a_fill_and_its_answer_is_remembered() {
 fn head_of_what_is_held_answers_within_its_budget_and_tells_the_news_afterwards() {
     let hub = ScriptedHub::start();
     hub.moz("acme/m", "main", "a.json", "old");
-    let daemon = impatient(&hub);
+    // A short budget, so that only the order of events decides and not how busy the machine is.
+    let daemon =
+        Daemon::builder().hub(&hub).set("cache.ref_ttl", "0s").set("cache.head_budget", "100ms").start();
     let url = format!("{}/acme/m/main/a.json", daemon.url());
     let held = client::get(&url);
     hub.moz("acme/m", "main", "a.json", "news");
     let etag = format!("\"{}\"", digests::md5_hex(b"news"));
     let gate = hub.gate_head("HEAD", "a.json");
     let late = client::head(&url);
-    assert!(late.head_at < Duration::from_secs(1), "Firefox gives up after 1 s: {:?}", late.head_at);
+    // Answered although the hub's answer is still held back.
     assert_eq!(late.header("etag"), held.header("etag"));
+    assert!(status_of(&late).contains("stale"), "{}", status_of(&late));
     gate.reached();
     gate.release();
     // The question went on after the late answer; what it brought is told, though nothing new is held.
