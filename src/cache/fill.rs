@@ -106,25 +106,35 @@ impl Fill {
     /// Drops the bytes of an attempt. Bodies that have sent some of them break now; where that can set the resume
     /// trap, the mark is durable when this returns `true`.
     async fn give_up_attempt(&self, always_mark: bool) -> bool {
-        let told = self.flight.next_attempt();
+        // The mark stands in memory before a body breaks, since its client may be back at once.
+        let marking = self.flight.next_attempt(|told| {
+            let sets_trap = always_mark || !told.is_empty();
+            sets_trap.then(|| self.mark(told))
+        });
         self.cache.known.invalidate(&self.key);
-        // First of all, since a client that was broken off may be back at once.
-        let durable = (told.is_empty() && !always_mark) || self.mark(told).await;
+        let durable = match marking {
+            Some(marking) => marking.await,
+            None => true,
+        };
         if let Err(error) = self.cache.store.discard_partial(&self.key).await {
             tracing::warn!(%error, file = %self.resource, "an abandoned part cannot be removed yet");
         }
         durable
     }
 
-    async fn mark(&self, told: HashSet<EntryKey>) -> bool {
+    /// Marks the file under its own name and those that it was asked by: in memory at once, on disk when the future
+    /// says so.
+    fn mark(&self, mut names: HashSet<EntryKey>) -> impl Future<Output = bool> + Send + use<> {
+        names.insert(self.key.clone());
         let until = Timestamp::now().plus(self.cache.mark_for());
-        let keys = told.into_iter().chain([self.key.clone()]).collect::<HashSet<_>>().into_iter().collect();
-        match self.cache.store.set_marks(keys, until).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, file = %self.resource, "the mark against resuming stands in memory only");
-                false
+        let marking = self.cache.store.set_marks(names.into_iter().collect(), until);
+        let file = self.resource.clone();
+        async move {
+            let durable = marking.await;
+            if let Err(error) = &durable {
+                tracing::warn!(%error, %file, "the mark against resuming stands in memory only");
             }
+            durable.is_ok()
         }
     }
 
@@ -340,8 +350,8 @@ impl Fill {
                 if let Err(error) = self.cache.store.discard_partial(&self.key).await {
                     tracing::warn!(%error, file = %self.resource, "refused bytes cannot be removed yet");
                 }
-                let told = self.flight.change(|s| std::mem::take(&mut s.told));
-                self.mark(told).await;
+                let marking = self.flight.change(|s| self.mark(std::mem::take(&mut s.told)));
+                marking.await;
                 Err(FillError::Conflict { held, offered })
             }
             // The bytes are right all the same.

@@ -100,14 +100,14 @@ impl Flight {
     }
 
     /// Gives up the current attempt: every body that has sent a byte of it breaks, the others wait for the next.
-    /// Returns the names under which bytes were sent.
-    pub(super) fn next_attempt(&self) -> HashSet<EntryKey> {
+    /// `warn` is called before any of them can notice, with the names under which bytes were sent.
+    pub(super) fn next_attempt<R>(&self, warn: impl FnOnce(HashSet<EntryKey>) -> R) -> R {
         self.change(|s| {
             s.attempt += 1;
             s.head = None;
             s.chunks = Chunks::default();
             s.blob = None;
-            std::mem::take(&mut s.told)
+            warn(std::mem::take(&mut s.told))
         })
     }
 

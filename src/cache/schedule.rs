@@ -47,7 +47,11 @@ pub(super) fn next(
                 && u64::from(index - lane) * CHUNK as u64 <= far
                 && (*lane + 1..index).all(|i| !chunks.is_claimed(i) && !chunks.is_complete(i))
         });
-        let wanted_stop = w.end.map(|end| place(end.saturating_sub(1)).0.saturating_add(1));
+        // Down to a whole chunk: the neighbouring reader, where there is one, brings the chunk that both need.
+        let wanted_stop = w
+            .end
+            .filter(|end| chunks.size.is_none_or(|size| *end < size))
+            .map(|end| place(end).0.max(first + 1));
         let stop = match (stop, wanted_stop) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
@@ -85,6 +89,10 @@ mod tests {
         let wanted = [at(50, Some(60))];
         let own = Some(Stretch { first: 50, stop: Some(60) });
         assert_eq!(next(&c, &[2], 4, true, 8 * MIB, &wanted), own);
+        let within = [Wanted { position: 50 * CHUNK as u64, end: Some(60 * CHUNK as u64 + 9) }];
+        assert_eq!(next(&c, &[2], 4, true, 8 * MIB, &within), own, "a chunk that a neighbour needs too");
+        let short = [Wanted { position: 50 * CHUNK as u64, end: Some(50 * CHUNK as u64 + 9) }];
+        assert_eq!(next(&c, &[2], 4, true, 8 * MIB, &short), Some(Stretch { first: 50, stop: Some(51) }));
         assert_eq!(next(&c, &[2], 4, false, 8 * MIB, &wanted), None, "the hub ignores ranges");
         assert_eq!(next(&c, &[2], 1, true, 8 * MIB, &wanted), None, "no lane is free");
         assert_eq!(next(&c, &[2], 4, true, 8 * MIB, &[at(9, None)]), None, "the lane is there soon");

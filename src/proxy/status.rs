@@ -35,6 +35,10 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Reply {
     let mut response = Response::new(Body::full(refusal.body.clone()));
     *response.status_mut() = refusal.status;
     *response.headers_mut() = refusal.headers.clone();
+    if refusal.body.is_empty() {
+        // Learned by HEAD, as for a branch: there is no text for the type to describe.
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    }
     answer::add_own_fields(response.headers_mut(), Outcome::Refused, None);
     Reply { response, outcome: Outcome::Refused }
 }

@@ -8,7 +8,14 @@ use super::disk::private;
 
 /// The lock on a data directory, until it is dropped or the process ends.
 #[derive(Debug)]
-pub(super) struct DirLock(#[allow(dead_code, reason = "held for its lock")] File);
+pub(super) struct DirLock(File);
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child that another thread has just forked shares the lock until it execs.
+        let _ = self.0.unlock();
+    }
+}
 
 /// Who has the directory instead.
 pub(super) enum Refused {

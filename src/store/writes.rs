@@ -241,14 +241,22 @@ impl Store {
         self.0.queue.change(move |tables| tables.put_reference(&key, &commit, at).map(Ok)).await
     }
 
-    /// Lets marks stand on these keys until `until`. They stand in memory in any case.
+    /// Lets marks stand on these keys until `until`. They stand in memory when this returns; the future that it
+    /// returns puts them on disk.
     ///
     /// # Errors
-    /// If they do not stand on disk, and so not after a restart.
-    pub async fn set_marks(&self, keys: Vec<EntryKey>, until: Timestamp) -> Result<(), StoreError> {
+    /// The future's: if they do not stand on disk, and so not after a restart.
+    pub fn set_marks(
+        &self,
+        keys: Vec<EntryKey>,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         self.marks().extend(keys.iter().map(|key| (key.clone(), until)));
-        self.0.check_open()?;
-        self.0.queue.change(move |tables| tables.set_marks(&keys, until).map(Ok)).await
+        let store = self.clone();
+        async move {
+            store.0.check_open()?;
+            store.0.queue.change(move |tables| tables.set_marks(&keys, until).map(Ok)).await
+        }
     }
 
     /// Removes entries and partial fills, and the blobs that no entry names then. A large removal is many
