@@ -40,7 +40,8 @@ pub(super) fn next(
         return None;
     }
     wanted.iter().find_map(|w| {
-        let (index, _) = place(w.position);
+        // A reader keeps a reserve back: what it waits for begins behind what is here.
+        let (index, _) = place(chunks.available(w.position));
         let (first, stop) = chunks.gap(index).filter(|(first, _)| *first == index)?;
         let soon = lanes.iter().any(|lane| {
             *lane <= index
@@ -80,6 +81,17 @@ mod tests {
         assert_eq!(next(&c, &[], 4, false, 8 * MIB, &[]), Some(Stretch { first: 0, stop: None }));
         assert!(c.claim(0));
         assert_eq!(next(&c, &[0], 4, true, 8 * MIB, &[at(0, None)]), None);
+    }
+
+    #[test]
+    fn a_reader_with_a_reserve_wants_the_chunk_behind_it() {
+        let mut c = file();
+        assert!(c.claim(2) && c.claim(50));
+        c.append(50, bytes::Bytes::from(vec![0; CHUNK]));
+        c.unclaim(50);
+        let wanted = [Wanted { position: 51 * CHUNK as u64 - 256, end: None }];
+        let behind = Some(Stretch { first: 51, stop: None });
+        assert_eq!(next(&c, &[2], 4, true, 8 * MIB, &wanted), behind);
     }
 
     #[test]

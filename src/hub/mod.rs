@@ -57,8 +57,13 @@ pub fn expectation(resource: &Resource, hops: &[Hop], now: Timestamp) -> Result<
     }
 }
 
+/// Longest field value that is taken from a hub, in bytes; what is longer counts as absent. These values stand in the
+/// index and are sent to clients.
+const MAX_FIELD: usize = 1024;
+
 fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty())
+    let value = headers.get(name)?.to_str().ok()?.trim();
+    (!value.is_empty() && value.len() <= MAX_FIELD).then(|| value.to_owned())
 }
 
 /// Whether the body behind this head is encoded in a way that its digests and length do not speak of.

@@ -22,6 +22,10 @@ use crate::hub::{self, Hop};
 use crate::model::{Expectation, Hub, HubRoot, Resource, Secret, Timestamp};
 use crate::telemetry::Telemetry;
 
+/// Largest head of a response, and largest piece of a body that is read at once, in bytes.
+const MAX_HEAD: usize = 400 * 1024;
+/// Most header fields of a response.
+const MAX_FIELDS: usize = 100;
 /// Longest text of a refusal that is read, in bytes.
 const MAX_REFUSAL: usize = 16 * 1024;
 /// Hosts whose connections are counted; a hub that redirects to ever new hosts makes the count start again.
@@ -72,6 +76,8 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .pool_max_idle_per_host(settings.max_connections_per_host)
+            .http1_max_buf_size(MAX_HEAD)
+            .http1_max_headers(MAX_FIELDS)
             .build(connector(&settings)?);
         Ok(Self { pool, settings, telemetry, hosts: Mutex::default() })
     }
