@@ -85,9 +85,9 @@ impl Proxy {
         let proxy = Arc::clone(self);
         let log = move |end: BodyEnd, sent_bytes: u64| {
             let (last, cause) = match &end {
-                BodyEnd::Complete => (outcome, String::new()),
-                BodyEnd::Broken(e) => (Outcome::Broken, chain(e)),
-                BodyEnd::Dropped => (Outcome::ClientGone, String::new()),
+                BodyEnd::Complete => (outcome, None),
+                BodyEnd::Broken(e) => (Outcome::Broken, Some(chain(e))),
+                BodyEnd::Dropped => (Outcome::ClientGone, None),
             };
             let took = began.elapsed();
             proxy.telemetry.request_ended(hub, last, took);
