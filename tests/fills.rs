@@ -165,7 +165,7 @@ fn a_range_of_a_cold_file_is_answered_as_soon_as_its_bytes_are_there() {
 }
 
 #[test]
-fn a_stretch_far_ahead_is_fetched_first_and_no_byte_twice() {
+fn a_stretch_far_ahead_is_fetched_first_and_not_asked_for_again() {
     let (hub, daemon, url, bytes) = set_up(40 * MIB);
     // The front of the file comes to a stop; the far part must not wait for it.
     let gate = hub.gate("model.bin", 2 * MIB as u64);

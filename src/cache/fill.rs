@@ -193,7 +193,7 @@ impl Fill {
     /// One attempt at the file, taking up what an earlier run stored if this is the first.
     async fn attempt(&self, first: bool) -> Result<Attempt, FillError> {
         let resumed = if first && self.keeps() { self.take_up().await } else { None };
-        if let Some(expected) = &resumed
+        if let Some(PartialRecord { expectation: expected, .. }) = &resumed
             && self.flight.look().chunks.all_here()
         {
             // Everything was stored and only the verdict is missing.
@@ -201,13 +201,13 @@ impl Fill {
             self.flight.change(|s| s.head = Some(Arc::clone(&head)));
             return self.arrive(head, None, true).await;
         }
-        let validator = resumed.as_ref().and_then(|e| e.validator.clone());
+        let validator = resumed.as_ref().and_then(|r| r.expectation.validator.clone());
         let answer = match self.ask_first(validator).await {
             Ok(answer) => answer,
             Err(Failure::OutOfRange) if resumed.is_some() => return Ok(Attempt::Changed),
             Err(failure) => return Err(FillError::Upstream(failure)),
         };
-        if resumed.as_ref().is_some_and(|begun| differs(begun, &answer.expectation)) {
+        if resumed.as_ref().is_some_and(|begun| differs(&begun.expectation, &answer.expectation)) {
             return Ok(Attempt::Changed);
         }
         let mut expected = answer.expectation.clone();
@@ -219,11 +219,14 @@ impl Fill {
         if verify::is_page(&self.resource.path, &expected) {
             return Ok(Attempt::Wrong(Flaw::Html));
         }
-        if resumed.is_none() {
-            if let Some(linked) = self.link(&expected).await? {
-                return Ok(Attempt::Landed(linked));
+        match resumed {
+            Some(record) => self.touch(record).await,
+            None => {
+                if let Some(linked) = self.link(&expected).await? {
+                    return Ok(Attempt::Landed(linked));
+                }
+                self.begin(&expected).await;
             }
-            self.begin(&expected).await;
         }
         let takes_ranges = answer.takes_ranges;
         let head = Arc::new(expected);
@@ -235,7 +238,7 @@ impl Fill {
     }
 
     /// Prepares the flight to go on where an earlier run stopped; the volume says where that is.
-    async fn take_up(&self) -> Option<Expectation> {
+    async fn take_up(&self) -> Option<PartialRecord> {
         let (record, blob, present) = match self.cache.store.resume_partial(&self.key).await {
             Ok(found) => found?,
             Err(error) => {
@@ -249,7 +252,15 @@ impl Fill {
             s.chunks = Chunks::resumed(size, &present);
             s.blob = Some(blob);
         });
-        Some(record.expectation)
+        Some(record)
+    }
+
+    /// Notes that an unfinished file goes on, so that it expires counted from now.
+    async fn touch(&self, record: PartialRecord) {
+        let record = PartialRecord { touched_at: Timestamp::now(), ..record };
+        if let Err(error) = self.cache.store.update_partial(&self.key, record).await {
+            tracing::warn!(%error, file = %self.resource, "that an unfinished file goes on cannot be stored");
+        }
     }
 
     /// Makes room in the store; without it the file is fetched for those who follow now, and not kept.
