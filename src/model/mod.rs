@@ -3,6 +3,7 @@
 //! Each word is used in one sense only; the glossary stands in the crate's own documentation.
 
 mod digest;
+mod document;
 mod entry;
 mod outcome;
 mod representation;
@@ -11,6 +12,7 @@ mod secret;
 mod time;
 
 pub use digest::{Digest, Sha256, hex};
+pub use document::Document;
 pub use entry::{Entry, Standing};
 pub use outcome::Outcome;
 pub use representation::{Expectation, Promise, Promiser, Representation};
