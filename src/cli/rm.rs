@@ -44,7 +44,7 @@ pub fn command() -> Command {
         .arg(all)
         .arg(dry_run)
         .arg(json_arg(
-            "Print an object: dry_run, files, partials, blobs, bytes, and with --dry-run the entries",
+            "Print an object: dry_run, files, partials, documents, blobs, bytes, and with --dry-run the entries",
         ));
     flags::add(command, Scope::Store)
 }
@@ -66,6 +66,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
             "dry_run": dry_run,
             "files": done.entries,
             "partials": done.partials,
+            "documents": done.documents,
             "blobs": done.blobs,
             "bytes": done.bytes,
         });
@@ -74,7 +75,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         }
         output(writeln!(out, "{object}").and_then(|()| out.flush()))?;
     }
-    if done.entries + done.partials == 0 && !matches.get_flag("all") {
+    if done.entries + done.partials + done.documents == 0 && !matches.get_flag("all") {
         return Err(Failure::new(Exit::NoInput, format!("nothing is held of {}", target::text(matches))));
     }
     if as_json {
@@ -88,6 +89,9 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         let mut files = print::count(done.entries, "file");
         if done.partials > 0 {
             files = format!("{files}, {}", print::count(done.partials, "unfinished download"));
+        }
+        if done.documents > 0 {
+            files = format!("{files}, {}", print::count(done.documents, "API answer"));
         }
         writeln!(out, "{verb} {files} and {free} {}", print::size(done.bytes))?;
         out.flush()

@@ -43,6 +43,7 @@ impl Around {
     /// The transaction is on disk; whoever waits for it has not been told yet.
     pub(super) fn committed(&self, effects: Effects) {
         self.memory.changed(&effects.changed);
+        self.memory.add_news(effects.news);
         // Places are outdated before a volume looks whether anybody holds the blob: whoever took a handle on the
         // strength of an outdated place either sees that, or is seen by the volume.
         self.memory.removed(&effects.doomed);
@@ -55,6 +56,7 @@ impl Around {
     /// The transaction failed, and nobody knows how much of it reached the disk.
     pub(super) fn uncertain(&self, effects: Effects) {
         self.memory.changed(&effects.changed);
+        self.memory.add_news(effects.news);
         self.memory.removed(&effects.doomed);
         // A delete-intent that is not on disk must not be acted on, and one that is must not be forgotten.
         if !effects.doomed.is_empty() {

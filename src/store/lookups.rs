@@ -7,12 +7,12 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::blob::Blob;
 use super::error::StoreError;
-use super::index::reads;
+use super::index::{self, reads};
 use super::memory::Place;
 use super::open::Store;
 use super::records::{BlobInfo, PartialRecord, RefRecord};
 use super::selector::Selector;
-use crate::model::{Entry, EntryKey, RefKey, Sha256, Timestamp};
+use crate::model::{Entry, EntryKey, Hub, HubRoot, RefKey, Repo, Sha256, Timestamp};
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Usage {
     pub blobs: u64,
     /// Fills that are under way or were interrupted.
     pub partials: u64,
+    /// Answers of a hub's API.
+    pub documents: u64,
     /// Volumes.
     pub volumes: u64,
 }
@@ -109,6 +111,44 @@ impl Store {
                 }
             }
             from = page.next;
+        }
+        Ok(())
+    }
+
+    /// The paths of all entries of a repository at one revision, in the order of their keys.
+    ///
+    /// # Errors
+    /// If the index cannot be read.
+    pub fn paths_at(
+        &self,
+        hub: Hub,
+        root: &HubRoot,
+        repo: &Repo,
+        revision: &str,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut paths = Vec::new();
+        self.keys(index::ENTRIES, &prefix_at(hub, root, repo, revision), &mut |key| {
+            paths.push(key.path);
+            ControlFlow::Continue(())
+        })?;
+        Ok(paths)
+    }
+
+    /// Shows the keys of a table that begin with `prefix`, a page in each transaction.
+    pub(super) fn keys(
+        &self,
+        of: reads::Bytes<'static>,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(EntryKey) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let mut from = Some(prefix.to_vec());
+        while let Some(at) = from {
+            self.0.check_open()?;
+            let (keys, next) = self.0.index.run(|database| reads::keys(database, of, prefix, &at))?;
+            if keys.into_iter().try_for_each(&mut *visit).is_break() {
+                return Ok(());
+            }
+            from = next;
         }
         Ok(())
     }
@@ -210,9 +250,9 @@ impl Store {
     pub fn usage(&self) -> Usage {
         let inner = &self.0;
         let counts = inner.check_open().and_then(|()| inner.index.run(reads::counts));
-        let [entries, blobs, partials] = counts.unwrap_or_default();
+        let [entries, blobs, partials, documents] = counts.unwrap_or_default();
         let disk_bytes = inner.disk.used().unwrap_or(0);
-        Usage { disk_bytes, entries, blobs, partials, volumes: inner.volumes.len() as u64 }
+        Usage { disk_bytes, entries, blobs, partials, documents, volumes: inner.volumes.len() as u64 }
     }
 
     /// Whether the store can be read and has room.
@@ -230,4 +270,10 @@ impl Store {
     pub(super) fn marks(&self) -> MutexGuard<'_, HashMap<EntryKey, Timestamp>> {
         self.0.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the keys of everything of a repository at one revision begin with.
+pub(super) fn prefix_at(hub: Hub, root: &HubRoot, repo: &Repo, revision: &str) -> Vec<u8> {
+    let (root, repo, revision) = (root.clone(), repo.clone(), revision.to_owned());
+    EntryKey { hub, root, repo, revision, path: String::new() }.encode()
 }

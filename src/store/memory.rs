@@ -1,4 +1,4 @@
-//! What is kept in memory of the index and of small blobs.
+//! What is kept in memory of the index, of documents and of small blobs.
 //!
 //! A reader may look a row up, be overtaken by a change, and only then remember what it saw. So everything remembered
 //! carries the number of changes that were known before the look-up, and counts only while that is the present
@@ -12,7 +12,8 @@ use bytes::Bytes;
 use moka::sync::Cache;
 
 use super::records::{BlobId, BlobRow};
-use crate::model::{Entry, EntryKey, Sha256};
+use super::settings::DOCUMENT_CACHE;
+use crate::model::{Document, Entry, EntryKey, Sha256};
 
 /// Groups of keys that are outdated together.
 const SHARDS: usize = 256;
@@ -35,13 +36,15 @@ impl From<&BlobRow> for Place {
     }
 }
 
-/// The caches, all within one budget.
+/// The caches: one budget, and [`DOCUMENT_CACHE`] for documents.
 pub(super) struct Memory {
     entries: Cache<EntryKey, (Seen, Arc<Entry>)>,
     places: Cache<Sha256, (Seen, Place)>,
     small: Cache<BlobId, Bytes>,
+    documents: Cache<EntryKey, (Seen, Arc<Document>)>,
     changes: Box<[AtomicU64]>,
     removals: AtomicU64,
+    news: AtomicU64,
     hasher: RandomState,
 }
 
@@ -57,11 +60,16 @@ impl Memory {
             .max_capacity(budget - budget / 4)
             .weigher(|_, bytes: &Bytes| u32::try_from(bytes.len() + 128).unwrap_or(u32::MAX))
             .build();
+        let documents = Cache::builder()
+            .max_capacity(DOCUMENT_CACHE)
+            .weigher(|key: &EntryKey, (_, document): &(Seen, Arc<Document>)| document_weight(key, document))
+            .build();
         let changes = (0..SHARDS).map(|_| AtomicU64::new(0)).collect();
-        Self { entries, places, small, changes, removals: AtomicU64::new(0), hasher: RandomState::new() }
+        let [removals, news] = [0, 0].map(AtomicU64::new);
+        Self { entries, places, small, documents, changes, removals, news, hasher: RandomState::new() }
     }
 
-    /// To be taken before an entry is looked up.
+    /// To be taken before an entry or a document is looked up.
     pub(super) fn changes(&self, key: &EntryKey) -> Seen {
         Seen(self.shard(key).load(Ordering::SeqCst))
     }
@@ -78,6 +86,25 @@ impl Memory {
 
     pub(super) fn remember_entry(&self, seen: Seen, key: &EntryKey, entry: &Arc<Entry>) {
         self.entries.insert(key.clone(), (seen, entry.clone()));
+    }
+
+    pub(super) fn document(&self, key: &EntryKey) -> Option<Arc<Document>> {
+        let now = self.changes(key);
+        self.documents.get(key).filter(|(seen, _)| *seen == now).map(|(_, document)| document)
+    }
+
+    pub(super) fn remember_document(&self, seen: Seen, key: &EntryKey, document: &Arc<Document>) {
+        self.documents.insert(key.clone(), (seen, document.clone()));
+    }
+
+    /// How many entries and documents were written or removed so far.
+    pub(super) fn news(&self) -> u64 {
+        self.news.load(Ordering::SeqCst)
+    }
+
+    /// Counts `news` more of them.
+    pub(super) fn add_news(&self, news: u64) {
+        self.news.fetch_add(news, Ordering::SeqCst);
     }
 
     pub(super) fn place(&self, seen: Seen, sha: &Sha256) -> Option<Place> {
@@ -97,10 +124,12 @@ impl Memory {
         self.small.insert(id, bytes);
     }
 
-    /// Outdates what is remembered of these entries.
+    /// Outdates what is remembered of these entries and documents.
     pub(super) fn changed(&self, keys: &[EntryKey]) {
         for key in keys {
             self.shard(key).fetch_add(1, Ordering::SeqCst);
+            // Not for the truth, which is in the number, but for the room: a document can be large.
+            self.documents.invalidate(key);
         }
     }
 
@@ -131,5 +160,11 @@ fn entry_weight(key: &EntryKey, entry: &Entry) -> u32 {
         + text(&r.last_modified)
         + text(&entry.validator)
         + entry.promises.len() * 40;
+    u32::try_from(heap + 512).unwrap_or(u32::MAX)
+}
+
+fn document_weight(key: &EntryKey, document: &Document) -> u32 {
+    // The fields but the body are short: what a hub sends in a header is bounded where it is read.
+    let heap = key.repo.id.len() + key.revision.len() + key.path.len() + document.body.len();
     u32::try_from(heap + 512).unwrap_or(u32::MAX)
 }

@@ -1,7 +1,7 @@
 //! One verified copy of every file, on disk: the store, and the format of what it writes.
 //!
-//! The store keeps *blobs* (bytes, named by their SHA-256) and *entries* (which blob a file of a hub is, and what
-//! clients are told of it). It knows nothing of hubs, policy or HTTP beyond the nouns of [`crate::model`]. What is
+//! The store keeps *blobs* (bytes, named by their SHA-256), *entries* (which blob a file of a hub is, and what
+//! clients are told of it) and *documents* (what a hub's API said). It knows nothing of hubs, policy or HTTP beyond the nouns of [`crate::model`]. What is
 //! read from it was durable before it was named; what it acknowledged survives the loss of power.
 //!
 //! # Files
@@ -27,6 +27,7 @@
 //! | `blobs` | SHA-256 | blob id, volume, size, how many entries name it, last use, git blob id if one was verified |
 //! | `git` | git blob id | SHA-256 of the same bytes |
 //! | `refs` | hub, root, kind, repository and name, joined by NUL | the commit, when it was checked, up to 16 earlier commits |
+//! | `documents` | as `entries`, with the question as the path | [`Document`](crate::model::Document), and its body behind it |
 //! | `partials` | as `entries` | blob id, volume, expectation, when the fill began and last made progress |
 //! | `marks` | as `entries` | until when the file must not be resumed by a client |
 //! | `deletions` | blob id | the volume that still holds chunks of a blob that is gone |
@@ -39,7 +40,9 @@
 //! | `totals` | `held` | the sum of all lengths |
 //!
 //! Values other than numbers and chunks are a version byte (1 for all rows) and the fields in postcard. A row of an
-//! unknown version is damage to that row alone. To change what a row says, give it a new version and a migration; a
+//! unknown version is damage to that row alone. The body of a document, of [`DOCUMENT_MAX`] bytes at most, lies behind
+//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents` is of a program before
+//! them, and gets the table when it is opened. To change what a row says, give it a new version and a migration; a
 //! test holds the bytes of version 1 fast. Blob ids are never used twice.
 //!
 //! # In which order things reach the disk
@@ -71,7 +74,7 @@
 //!
 //! `cache_bytes` is one budget for the pages that redb keeps of the index and all volumes, and most of it goes to the
 //! volume that new blobs are written to; when another volume takes that place both are reopened, which takes
-//! milliseconds. `small_cache_bytes` is for entries and whole small blobs.
+//! milliseconds. `small_cache_bytes` is for entries and whole small blobs. Documents in demand have 32 MiB beside that.
 //!
 //! # A full disk
 //!
@@ -85,6 +88,7 @@ mod backend;
 mod blob;
 mod chunks;
 mod disk;
+mod documents;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -95,6 +99,7 @@ mod lookups;
 mod memory;
 mod open;
 mod open_error;
+mod packed;
 mod records;
 mod selector;
 mod settings;
@@ -113,5 +118,5 @@ pub use open::Store;
 pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
 pub use selector::Selector;
-pub use settings::{CHUNK, SMALL, Settings, chunks_of};
+pub use settings::{CHUNK, DOCUMENT_MAX, SMALL, Settings, chunks_of};
 pub use writes::{CommitError, Expired, Removed, Resumed};

@@ -180,7 +180,10 @@ fn open_index(disk: &Arc<Disk>, settings: &Settings) -> Result<Handle, OpenError
         .map_err(|e| at_database(disk.dir(), &path, e))?;
     match handle.run(layout).map_err(|e| at_open(&path, e))? {
         None => handle.run(index::initialize).map_err(|e| at_open(&path, e))?,
-        found => check_layout(disk.dir(), found)?,
+        found => {
+            check_layout(disk.dir(), found)?;
+            handle.run(index::complete).map_err(|e| at_open(&path, e))?;
+        }
     }
     Ok(handle)
 }

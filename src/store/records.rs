@@ -121,8 +121,13 @@ pub(super) trait Row: Serialize + DeserializeOwned {
 
     /// Never panics: the bytes may be damaged or written by a newer version.
     fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+        Self::decode_front(bytes).map(|(row, _)| row)
+    }
+
+    /// As [`Row::decode`], and what lies behind the fields.
+    fn decode_front(bytes: &[u8]) -> Result<(Self, &[u8]), StoreError> {
         match bytes.split_first() {
-            Some((&version, fields)) if version == Self::VERSION => postcard::from_bytes(fields)
+            Some((&version, fields)) if version == Self::VERSION => postcard::take_from_bytes(fields)
                 .map_err(|e| StoreError::Damaged(format!("the row of a {} is unreadable: {e}", Self::NAME))),
             Some((version, _)) => Err(StoreError::Damaged(format!(
                 "the row of a {} has version {version}; this program knows version {}",

@@ -12,6 +12,12 @@ pub const CHUNK: usize = (1 << 20) - 64;
 /// Blobs up to this size are kept whole in memory while they are in demand.
 pub const SMALL: u64 = 64 << 10;
 
+/// Bytes in the body of a [`Document`](crate::model::Document) at most.
+pub const DOCUMENT_MAX: usize = 32 << 20;
+
+/// Memory for documents that are in demand. One that takes all of it by itself is read from the index every time.
+pub(super) const DOCUMENT_CACHE: u64 = 32 << 20;
+
 /// Bytes of chunks that one volume transaction takes at most.
 pub(super) const BATCH_BYTES: usize = 16 << 20;
 

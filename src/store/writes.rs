@@ -66,6 +66,8 @@ pub struct Removed {
     pub entries: u64,
     /// Partial fills.
     pub partials: u64,
+    /// Answers of a hub's API.
+    pub documents: u64,
     /// Blobs that no entry names any more.
     pub blobs: u64,
     /// The length of those blobs. Their room is free once nobody reads them.
@@ -259,8 +261,8 @@ impl Store {
         }
     }
 
-    /// Removes entries and partial fills, and the blobs that no entry names then. A large removal is many
-    /// transactions.
+    /// Removes entries, partial fills and documents, and the blobs that no entry names then. Where neither a revision
+    /// nor a path is named, what branches and tags name is forgotten too. A large removal is many transactions.
     ///
     /// # Errors
     /// If the index cannot be written; a part may have been removed.
@@ -277,6 +279,7 @@ impl Store {
                 .await?;
             removed.entries += step.entries;
             removed.partials += step.partials;
+            removed.documents += step.documents;
             removed.blobs += step.blobs;
             removed.bytes += step.bytes;
             match step.next {

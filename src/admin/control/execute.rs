@@ -38,8 +38,8 @@ pub async fn execute(store: Store, command: Command, sink: mpsc::Sender<Reply>) 
 
 async fn remove(store: &Store, selector: Selector) -> Result<Summary, Failure> {
     let removed = store.remove(&selector.into()).await.map_err(|e| Failure::io("not removed", &e))?;
-    let store::Removed { entries, partials, blobs, bytes } = removed;
-    Ok(Summary { entries, partials, blobs, bytes, damaged: 0 })
+    let store::Removed { entries, partials, documents, blobs, bytes } = removed;
+    Ok(Summary { entries, partials, documents, blobs, bytes, damaged: 0 })
 }
 
 /// Runs `work` where reading from the disk stops nobody else.
@@ -76,8 +76,8 @@ impl Job {
         let (entries, mut blobs) = self.tell_all(selector)?;
         // What another file shares stays.
         blobs.0.retain(|_, seen| seen.here >= seen.references);
-        let partials = self.partials(selector)?;
-        Ok(Summary { entries, partials, ..blobs.summary() })
+        let (partials, documents) = (self.partials(selector)?, self.documents(selector)?);
+        Ok(Summary { entries, partials, documents, ..blobs.summary() })
     }
 
     /// Tells about every selected file.
@@ -97,6 +97,16 @@ impl Job {
         let selector = store::Selector::from(selector.clone());
         let all = self.store.partials().map_err(|error| Failure::io("the index cannot be read", &error))?;
         Ok(all.iter().filter(|(key, _)| selector.matches(key)).count() as u64)
+    }
+
+    /// How many answers of a hub's API go with the selected files.
+    fn documents(&self, selector: &Selector) -> Result<u64, Failure> {
+        let mut count = 0;
+        let counted = self.store.document_keys(&selector.clone().into(), &mut |_| {
+            count += 1;
+            ControlFlow::Continue(())
+        });
+        counted.map(|()| count).map_err(|error| Failure::io("the index cannot be read", &error))
     }
 
     fn verify(&self, selector: &Selector) -> Result<Summary, Failure> {

@@ -130,6 +130,9 @@ pub struct Summary {
     pub entries: u64,
     /// Files whose download is not finished.
     pub partials: u64,
+    /// Answers of a hub's API; an earlier program does not tell.
+    #[serde(default)]
+    pub documents: u64,
     /// Distinct contents of files.
     pub blobs: u64,
     /// Bytes of those.

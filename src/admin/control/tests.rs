@@ -161,9 +161,11 @@ async fn a_line_without_an_end_is_not_read_for_ever() {
 fn replies_are_told_apart_by_their_first_field() {
     let failure = Reply::Failed(Failure { error: "no".into(), exit: 74 });
     assert_eq!(serde_json::to_string(&failure).unwrap(), r#"{"error":"no","exit":74}"#);
-    let done = Reply::Done { done: Summary { entries: 1, partials: 0, blobs: 1, bytes: 2, damaged: 0 } };
+    let done = Reply::Done {
+        done: Summary { entries: 1, partials: 0, documents: 3, blobs: 1, bytes: 2, damaged: 0 },
+    };
     let text = serde_json::to_string(&done).unwrap();
-    assert_eq!(text, r#"{"done":{"entries":1,"partials":0,"blobs":1,"bytes":2,"damaged":0}}"#);
+    assert_eq!(text, r#"{"done":{"entries":1,"partials":0,"documents":3,"blobs":1,"bytes":2,"damaged":0}}"#);
     for reply in [failure, done] {
         let text = serde_json::to_string(&reply).unwrap();
         assert_eq!(serde_json::from_str::<Reply>(&text).unwrap(), reply);

@@ -4,26 +4,14 @@ use std::sync::Arc;
 
 use redb::ReadableTable;
 
-use super::{Rows, Tables, entry_key, row};
+use super::{Tables, row};
 use crate::model::{Entry, EntryKey, HubRoot, Sha256, Standing, Timestamp};
 use crate::store::error::Failure;
 use crate::store::records::{BlobId, BlobRow, PartialRow, Row};
-use crate::store::selector::Selector;
 use crate::store::writes::CommitError;
 
 /// What a change says when it may not be made; the transaction goes on without it.
 pub(in crate::store) type Verdict<T> = Result<Result<T, CommitError>, Failure>;
-
-/// One step of a removal.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Step {
-    pub entries: u64,
-    pub partials: u64,
-    pub blobs: u64,
-    pub bytes: u64,
-    /// Where the next step goes on; `None` at the end.
-    pub next: Option<Vec<u8>>,
-}
 
 impl Tables<'_> {
     /// Turns the partial fill `id` into a blob with an entry, or into a reference to the same bytes held already.
@@ -86,40 +74,6 @@ impl Tables<'_> {
         Ok(Some(Arc::new(entry)))
     }
 
-    /// Removes the selected among the next `limit` entries and partial fills from `from` on.
-    pub(in crate::store) fn remove(
-        &mut self,
-        select: &Selector,
-        from: &[u8],
-        limit: usize,
-    ) -> Result<Step, Failure> {
-        let mut step = Step::default();
-        let (entries, next) = scan::<Entry>(&self.entries, select, from, limit)?;
-        let (partials, next_partial) = scan::<PartialRow>(&self.partials, select, from, limit)?;
-        // Both tables have the same keys, so the step ends where the first of the two pages ends, and the rows of
-        // the other beyond that are left to the next step.
-        step.next = match (next, next_partial) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        let within = |key: &[u8]| step.next.as_deref().is_none_or(|next| key < next);
-        for (encoded, key, entry) in entries.into_iter().filter(|(encoded, ..)| within(encoded)) {
-            self.entries.remove(encoded.as_slice())?;
-            self.effects.changed.push(key);
-            step.entries += 1;
-            if let Some(size) = self.release(&entry.blob)? {
-                step.blobs += 1;
-                step.bytes += size;
-            }
-        }
-        for (encoded, _, partial) in partials.into_iter().filter(|(encoded, ..)| within(encoded)) {
-            self.partials.remove(encoded.as_slice())?;
-            self.doom(partial.id, partial.volume)?;
-            step.partials += 1;
-        }
-        Ok(step)
-    }
-
     /// Writes down when blobs were last used; those that are gone are skipped.
     pub(in crate::store) fn used(&mut self, uses: &[(Sha256, Timestamp)]) -> Result<(), Failure> {
         for (sha, at) in uses {
@@ -156,7 +110,7 @@ impl Tables<'_> {
         let encoded = key.encode();
         let old = row::<Entry>(&self.entries, &encoded)?;
         self.entries.insert(encoded.as_slice(), entry.encode().as_slice())?;
-        self.effects.changed.push(key.clone());
+        self.effects.report(key.clone());
         if let Some(mut blob) = self.blob(&entry.blob)? {
             let replaced_itself = old.as_ref().is_some_and(|old| old.blob == entry.blob);
             blob.refs += u64::from(!replaced_itself);
@@ -174,7 +128,7 @@ impl Tables<'_> {
     }
 
     /// Gives back one reference; says the size of the blob if it was the last.
-    fn release(&mut self, sha: &Sha256) -> Result<Option<u64>, Failure> {
+    pub(super) fn release(&mut self, sha: &Sha256) -> Result<Option<u64>, Failure> {
         let Some(mut blob) = self.blob(sha)? else { return Ok(None) };
         blob.refs = blob.refs.saturating_sub(1);
         if blob.refs > 0 {
@@ -210,27 +164,4 @@ fn git_id(entry: &Entry) -> Option<[u8; 20]> {
         crate::model::Digest::GitSha1(oid) => Some(oid),
         _ => None,
     })
-}
-
-type Found<R> = (Vec<(Vec<u8>, EntryKey, R)>, Option<Vec<u8>>);
-
-/// The selected rows among the next `limit`, and where to go on.
-fn scan<R: Row>(table: &Rows<'_>, select: &Selector, from: &[u8], limit: usize) -> Result<Found<R>, Failure> {
-    let mut found = Vec::new();
-    let prefix = select.prefix();
-    for (i, item) in table.range::<&[u8]>(from..)?.enumerate() {
-        let (encoded, value) = item?;
-        let encoded = encoded.value();
-        if !encoded.starts_with(&prefix) {
-            break;
-        }
-        if i == limit {
-            return Ok((found, Some(encoded.to_vec())));
-        }
-        let key = entry_key(encoded)?;
-        if select.matches(&key) {
-            found.push((encoded.to_vec(), key, R::decode(value.value())?));
-        }
-    }
-    Ok((found, None))
 }

@@ -1,12 +1,17 @@
 //! The tables of `index.redb` and what is done to them, without threads or volumes.
 
+mod documents;
 mod files;
 mod fills;
 mod notes;
 pub(super) mod queue;
 pub(super) mod reads;
+mod removals;
 
-use redb::{Database, Durability, ReadableTable, Table, TableDefinition, WriteTransaction};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+    WriteTransaction,
+};
 
 use super::error::{Failure, StoreError};
 use super::records::{BlobId, DeletionRow, Row, VolumeRow};
@@ -15,11 +20,13 @@ use crate::model::EntryKey;
 /// Layout version and the next blob id.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// [`EntryKey`] → `Entry`.
-const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
+pub(super) const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 /// SHA-256 → `BlobRow`.
 const BLOBS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("blobs");
 /// Git blob id → SHA-256.
 const GIT: TableDefinition<'_, &[u8; 20], &[u8; 32]> = TableDefinition::new("git");
+/// [`EntryKey`] → the row of a `Document`.
+pub(super) const DOCUMENTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("documents");
 /// `RefKey` → `RefRecord`.
 const REFS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("refs");
 /// [`EntryKey`] → `PartialRow`.
@@ -47,6 +54,7 @@ pub(super) struct Tables<'t> {
     blobs: Table<'t, &'static [u8; 32], &'static [u8]>,
     git: Table<'t, &'static [u8; 20], &'static [u8; 32]>,
     refs: Rows<'t>,
+    documents: Rows<'t>,
     partials: Rows<'t>,
     marks: Rows<'t>,
     deletions: Table<'t, u64, &'static [u8]>,
@@ -57,10 +65,20 @@ pub(super) struct Tables<'t> {
 /// What follows from a committed transaction outside of the index.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
-    /// Entries that were written or removed.
+    /// Entries and documents that were written or removed.
     pub changed: Vec<EntryKey>,
+    /// How many of those say something else than before: being confirmed does not count.
+    pub news: u64,
     /// Blobs that got a delete-intent, with their volumes.
     pub doomed: Vec<(BlobId, u32)>,
+}
+
+impl Effects {
+    /// Notes an entry or a document that says something else than before, or is gone.
+    fn report(&mut self, key: EntryKey) {
+        self.changed.push(key);
+        self.news += 1;
+    }
 }
 
 impl<'t> Tables<'t> {
@@ -72,6 +90,7 @@ impl<'t> Tables<'t> {
             blobs: txn.open_table(BLOBS)?,
             git: txn.open_table(GIT)?,
             refs: txn.open_table(REFS)?,
+            documents: txn.open_table(DOCUMENTS)?,
             partials: txn.open_table(PARTIALS)?,
             marks: txn.open_table(MARKS)?,
             deletions: txn.open_table(DELETIONS)?,
@@ -125,6 +144,18 @@ pub(super) fn initialize(database: &Database) -> Result<(), Failure> {
     drop(tables);
     txn.commit()?;
     Ok(())
+}
+
+/// Creates the tables that an index of an earlier program lacks.
+pub(super) fn complete(database: &Database) -> Result<(), Failure> {
+    match database.begin_read()?.open_table(DOCUMENTS) {
+        Err(TableError::TableDoesNotExist(_)) => {
+            let txn = begin(database)?;
+            drop(Tables::open(&txn)?);
+            Ok(txn.commit()?)
+        }
+        opened => Ok(opened.map(drop)?),
+    }
 }
 
 /// The key of a row that this program wrote.

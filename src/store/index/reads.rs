@@ -6,16 +6,18 @@ use redb::{
     Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
 };
 
-use super::{BLOBS, DELETIONS, ENTRIES, GIT, MARKS, PARTIALS, REFS, VOLUMES, entry_key};
-use crate::model::{Entry, EntryKey, RefKey, Sha256, Timestamp};
+use super::{BLOBS, DELETIONS, DOCUMENTS, ENTRIES, GIT, MARKS, PARTIALS, REFS, VOLUMES, entry_key};
+use crate::model::{Document, Entry, EntryKey, RefKey, Sha256, Timestamp};
 use crate::store::error::{Failure, StoreError};
+use crate::store::packed;
 use crate::store::records::{
     BlobId, BlobInfo, BlobRow, DeletionRow, MarkRow, PartialRow, RefRecord, Row, sha,
 };
 use crate::store::selector::Selector;
 use crate::store::settings::PAGE_ROWS;
 
-type Bytes<'t> = TableDefinition<'t, &'static [u8], &'static [u8]>;
+/// A table whose keys and values are bytes.
+pub(in crate::store) type Bytes<'t> = TableDefinition<'t, &'static [u8], &'static [u8]>;
 
 fn table(db: &Database, of: Bytes<'_>) -> Result<ReadOnlyTable<&'static [u8], &'static [u8]>, Failure> {
     Ok(db.begin_read()?.open_table(of)?)
@@ -35,6 +37,11 @@ pub(in crate::store) fn partial(db: &Database, key: &EntryKey) -> Result<Option<
 
 pub(in crate::store) fn reference(db: &Database, key: &RefKey) -> Result<Option<RefRecord>, Failure> {
     get(db, REFS, &key.encode())
+}
+
+pub(in crate::store) fn document(db: &Database, key: &EntryKey) -> Result<Option<Document>, Failure> {
+    let row = table(db, DOCUMENTS)?.get(key.encode().as_slice())?;
+    Ok(row.map(|row| packed::unpack(row.value())).transpose()?)
 }
 
 pub(in crate::store) fn blob(db: &Database, digest: &Sha256) -> Result<Option<BlobRow>, Failure> {
@@ -79,6 +86,28 @@ pub(in crate::store) fn page(db: &Database, select: &Selector, from: &[u8]) -> R
         }
     }
     Ok(Page { rows, next: None })
+}
+
+/// The next keys of a table from `from` on that begin with `prefix`, and where to go on.
+pub(in crate::store) fn keys(
+    db: &Database,
+    of: Bytes<'_>,
+    prefix: &[u8],
+    from: &[u8],
+) -> Result<(Vec<EntryKey>, Option<Vec<u8>>), Failure> {
+    let rows = table(db, of)?;
+    let mut keys = Vec::new();
+    for item in rows.range::<&[u8]>(from..)? {
+        let (encoded, _) = item?;
+        if !encoded.value().starts_with(prefix) {
+            break;
+        }
+        if keys.len() == PAGE_ROWS {
+            return Ok((keys, Some(encoded.value().to_vec())));
+        }
+        keys.push(entry_key(encoded.value())?);
+    }
+    Ok((keys, None))
 }
 
 /// Every partial fill.
@@ -126,8 +155,10 @@ pub(in crate::store) fn volumes(db: &Database) -> Result<Vec<u32>, Failure> {
     rows.iter()?.map(|item| Ok(item?.0.value())).collect()
 }
 
-/// How many entries, blobs and partial fills there are.
-pub(in crate::store) fn counts(db: &Database) -> Result<[u64; 3], Failure> {
+/// How many entries, blobs, partial fills and documents there are.
+pub(in crate::store) fn counts(db: &Database) -> Result<[u64; 4], Failure> {
     let txn = db.begin_read()?;
-    Ok([txn.open_table(ENTRIES)?.len()?, txn.open_table(BLOBS)?.len()?, txn.open_table(PARTIALS)?.len()?])
+    let blobs = txn.open_table(BLOBS)?.len()?;
+    let [entries, partials, documents] = [ENTRIES, PARTIALS, DOCUMENTS].map(|of| txn.open_table(of));
+    Ok([entries?.len()?, blobs, partials?.len()?, documents?.len()?])
 }

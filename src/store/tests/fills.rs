@@ -290,11 +290,11 @@ async fn listings_and_removals_go_through_many_pages() {
     assert_eq!(visits, 3);
 
     let removed = store.remove(&select).await.unwrap();
-    assert_eq!(removed, Removed { entries: 1300, partials: 1, blobs: 0, bytes: 0 });
+    assert_eq!(removed, Removed { entries: 1300, partials: 1, documents: 0, blobs: 0, bytes: 0 });
     assert_eq!(read(&store, &kept).unwrap(), bytes);
     drop(left);
     let removed = store.remove(&Selector::default()).await.unwrap();
-    assert_eq!(removed, Removed { entries: 1, partials: 0, blobs: 1, bytes: 10 });
+    assert_eq!(removed, Removed { entries: 1, partials: 0, documents: 0, blobs: 1, bytes: 10 });
     removed_but(&store, 0).await;
     let Usage { entries, blobs, partials, volumes, .. } = store.usage();
     assert_eq!([entries, blobs, partials, volumes], [0, 0, 0, 1]);

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, on real files.
 
 mod crashes;
+mod documents;
 mod fills;
 mod opening;
 mod sharing;

@@ -21,7 +21,7 @@ async fn equal_bytes_are_held_once_and_until_the_last_entry_goes() {
         assert!(read(&store, &key(path)).unwrap() == bytes);
         let removed =
             store.remove(&Selector { path: Some(path.into()), ..Selector::default() }).await.unwrap();
-        assert_eq!(removed, Removed { entries: 1, partials: 0, blobs, bytes: blobs * size });
+        assert_eq!(removed, Removed { entries: 1, partials: 0, documents: 0, blobs, bytes: blobs * size });
         assert!(store.entry(&key(path)).unwrap().is_none());
     }
     removed_but(&store, 0).await;
