@@ -58,17 +58,24 @@ fn planning(c: &mut Criterion) {
     let rules = Rules::default();
     let flags = [false, true];
     let mut cases = Vec::new();
-    for bits in 0..1 << 8_u32 {
+    for bits in 0..1 << 10_u32 {
         let bit = |n: u32| flags[usize::from(bits & (1 << n) != 0)];
         let ask = Ask { head: bit(0), no_cache: bit(1), immutable: bit(2), needs_meaning: bit(3) };
         let checked_at = bit(4).then_some(Timestamp(NOW.0 - 30_000));
-        let held = Held { checked_at, current: bit(5), older: bit(6), known: bit(7) };
+        let held = Held {
+            checked_at,
+            current: bit(5),
+            older: bit(6),
+            known: bit(7),
+            absent: bit(8),
+            refused: bit(9),
+        };
         for check in [Check::NotMade, Check::Made, Check::Late, Check::Down] {
             cases.push((ask, held, check));
         }
     }
     let mut group = c.benchmark_group("plan");
-    let count = u64::try_from(cases.len()).expect("about a thousand");
+    let count = u64::try_from(cases.len()).expect("a few thousand");
     group.throughput(Throughput::Elements(count));
     group.bench_function("every-combination", |b| {
         b.iter(|| {

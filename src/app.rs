@@ -23,7 +23,7 @@ pub use logs::start_log;
 use signals::Signals;
 
 use crate::admin::{Door, control};
-use crate::cache::Cache;
+use crate::cache::{self, Cache, Fetcher};
 use crate::config::Config;
 use crate::listen::{self, Drained};
 use crate::model::Timestamp;
@@ -123,7 +123,7 @@ pub async fn run(config: Config, ready: impl FnOnce(Ready)) -> Result<(), Error>
 struct Service {
     ready: Ready,
     store: Store,
-    cache: Arc<Cache>,
+    fetcher: Option<Arc<Fetcher>>,
     door: Arc<Door>,
     clients: JoinHandle<Drained>,
     stop_clients: watch::Sender<bool>,
@@ -145,8 +145,7 @@ const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
     async fn start(config: Config, store: Store) -> Result<Self, Error> {
-        let Config { listen, admin, store: store::Settings { dir, .. }, upstream, cache, policy, log: _ } =
-            config;
+        let Config { offline, listen, admin, store: settings, upstream, cache, policy, log: _ } = config;
         let client_listener = bind("listen.address", listen.address).await?;
         let operator_listener = bind("admin.address", admin.address).await?;
         let ready = Ready {
@@ -157,13 +156,15 @@ impl Service {
         };
 
         let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
-        let hubs = upstream::Client::new(upstream, telemetry.clone()).map_err(Error::Upstream)?;
-        let cache = Cache::new(cache, Arc::new(hubs), store.clone(), telemetry.clone());
-        cache.resume_fills();
-        let proxy = Proxy::new(policy, Arc::clone(&cache), telemetry.clone());
+        let held = Cache::new(&cache, upstream.roots.clone(), store.clone());
+        let fetcher = match offline {
+            true => None,
+            false => Some(fetcher(cache, Arc::clone(&held), upstream, &telemetry)?),
+        };
+        let proxy = Proxy::new(policy, held, fetcher.clone(), telemetry.clone());
         let door = Arc::new(Door::new(store.clone(), telemetry, admin.hosts));
 
-        let bound = control::bind(&dir, &runtime_dirs()).map_err(Error::Control)?;
+        let bound = control::bind(&settings.dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, store.clone()));
         let housekeeping = tokio::spawn(keep_house(store.clone()));
         let (stop_clients, stop) = watch::channel(false);
@@ -182,7 +183,7 @@ impl Service {
         Ok(Self {
             ready,
             store,
-            cache,
+            fetcher,
             door,
             clients,
             stop_clients,
@@ -206,7 +207,9 @@ impl Service {
                 Err(error) => tracing::error!(%error, "serving clients failed"),
             }
         }
-        self.cache.stop().await;
+        if let Some(fetcher) = self.fetcher {
+            fetcher.stop().await;
+        }
         self.housekeeping.abort();
         self.control.abort();
         // It ends by being aborted, which is an error only to those who did not ask for it.
@@ -216,6 +219,19 @@ impl Service {
         self.store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// The way to the hubs, on which unfinished files go on at once.
+fn fetcher(
+    settings: cache::Settings,
+    held: Arc<Cache>,
+    hubs: upstream::Settings,
+    telemetry: &Telemetry,
+) -> Result<Arc<Fetcher>, Error> {
+    let client = upstream::Client::new(hubs, telemetry.clone()).map_err(Error::Upstream)?;
+    let fetcher = Fetcher::new(settings, held, Arc::new(client), telemetry.clone());
+    fetcher.resume_fills();
+    Ok(fetcher)
 }
 
 /// Lets go of what has expired, now and every so often.

@@ -77,7 +77,7 @@ fn paths_are_read_in_the_documented_order() {
         "/acme/tiny/raw/main/dir/a.bin",
         "/datasets/acme/v1.0/a.bin",
         "/spaces/acme/main/a.bin",
-        "/api/models/v1.0/a.bin",
+        "/api/models/acme/tiny/discussions",
         "/hub/huggingface/acme/tiny/v1.0/dir/a.bin",
         "/acme/tiny/v1.0",
         "/acme",
@@ -163,11 +163,11 @@ fn api_paths_pass_in_the_clients_own_encoding() {
     let hubs = Hubs::start();
     hubs.hugging_face.hf("acme/tiny").commit([File::direct("a/b/c.txt", "c")]);
     for target in [
-        "/api/models/acme/tiny/tree/main/a%2Fb?recursive=true&expand=false",
-        "/api/models/acme/tiny/tree/refs%2Fpr%2F1/a%2fb",
+        "/api/models/acme/tiny/tree/main/a%2Fb?recursive=true&expand=false&unknown=1",
+        "/api/models/acme/tiny/tree/refs%2Fpr%2F1/a%2fb?recursive=perhaps",
         "/api/models/acme/tiny/revision/feature%2Fx?x=%2F..%2F&y='a'|b",
         "/api/models/acme/tiny?full=true&",
-        "/api/models/acme/%7Etiny+x@y,z;w=1!$&'()*",
+        "/api/models/acme/%7Etiny+x@y,z;w=1!$&'()*/tags",
     ] {
         hubs.hugging_face.clear();
         let reply = client::get(&hubs.url(target));
@@ -184,7 +184,7 @@ fn api_paths_pass_in_the_clients_own_encoding() {
 fn what_passes_keeps_its_method_status_headers_and_body() {
     let hubs = Hubs::start();
     hubs.hugging_face.hf("acme/tiny").commit([File::direct("config.json", "{}")]);
-    let path = "/api/models/acme/tiny/paths-info/main";
+    let path = "/api/models/acme/tiny/paths-info/main?unknown=1";
     let post = |body: &[u8]| Request::new("POST", &hubs.url(path)).body(body);
     for _ in 0..2 {
         let reply = post(b"paths=config.json&expand=false")

@@ -56,7 +56,7 @@ impl<'a> Arrival<'a> {
         let hasher = AbortOnDrop(tokio::spawn(hashing));
         let (writes, begun_writes) = mpsc::unbounded_channel();
         let lanes = Lanes {
-            cache: Arc::clone(&fill.cache),
+            fetcher: Arc::clone(&fill.fetcher),
             flight: Arc::clone(&fill.flight),
             resource: fill.resource.clone(),
             credential: fill.credential.clone(),
@@ -115,7 +115,7 @@ impl<'a> Arrival<'a> {
         let wanted = self.fill.flight.wanted();
         let state = self.fill.flight.look();
         let at: Vec<u32> = self.places.iter().map(|p| p.chunk.load(Ordering::Relaxed)).collect();
-        let settings = &self.fill.cache.settings;
+        let settings = &self.fill.fetcher.settings;
         let takes_ranges = self.takes_ranges && state.keeps;
         schedule::next(&state.chunks, &at, settings.lanes, takes_ranges, settings.far_ahead_bytes, &wanted)
     }
@@ -155,7 +155,7 @@ impl<'a> Arrival<'a> {
 
     fn interrupted(&mut self, progress: u64, why: Why) -> Result<(), FillError> {
         self.fruitless = if progress >= PROGRESS { 0 } else { self.fruitless + 1 };
-        let settings = self.fill.cache.upstream.settings();
+        let settings = self.fill.fetcher.upstream.settings();
         let asked = match &why {
             Why::Failure(failure) => failure.retry_after(),
             Why::Body(_) | Why::Short => None,
@@ -202,7 +202,7 @@ impl<'a> Arrival<'a> {
             let state = self.fill.flight.look();
             (state.chunks.missing(), state.keeps)
         };
-        let bound = self.fill.cache.settings.orphan_max_bytes;
+        let bound = self.fill.fetcher.settings.orphan_max_bytes;
         let too_much = bound.is_some_and(|bound| missing.is_none_or(|missing| missing > bound));
         if !keeps || too_much { Err(FillError::Orphaned) } else { Ok(()) }
     }

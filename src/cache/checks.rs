@@ -1,143 +1,192 @@
-//! Questions to the hub about a file: one for all who ask at once, going on after those who asked have given up.
+//! Questions to a hub: one for all who ask at once, going on after those who asked have given up.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Cache;
-use super::held::same_version;
-use crate::model::{EntryKey, Expectation, Hub, Resource, Revision, Timestamp};
-use crate::store::RefRecord;
-use crate::upstream::Failure;
+use super::Fetcher;
+use crate::hub::api;
+use crate::model::{Document, EntryKey, Expectation, Hub, Question, Resource, Revision, Timestamp, Topic};
+use crate::store::DOCUMENT_MAX;
+use crate::upstream::{Failure, Inquiry, Said};
 
 /// Questions that are open at a time; beyond it, what is held is served as if the hub were late.
 const MAX_CHECKS: usize = 4096;
+/// Answers of the API that are read at a time, each into memory.
+pub(super) const MAX_DOCUMENTS: usize = 8;
 
-type Answer = Result<Arc<Expectation>, Arc<Failure>>;
+type Answer<T> = Result<Arc<T>, Arc<Failure>>;
 
 /// How a question went.
 #[derive(Clone, Debug)]
-pub enum Checked {
+pub enum Checked<T> {
     /// The hub answered, or could not be asked.
-    Answered(Answer),
+    Answered(Answer<T>),
     /// No answer within the budget; the question stays open.
     Late,
 }
 
-#[derive(Default)]
-pub(super) struct Checks(Mutex<HashMap<EntryKey, watch::Receiver<Option<Answer>>>>);
+/// Questions that are open.
+pub(super) struct Checks<T>(Mutex<HashMap<EntryKey, watch::Receiver<Option<Answer<T>>>>>);
 
-impl Checks {
-    fn open(&self) -> MutexGuard<'_, HashMap<EntryKey, watch::Receiver<Option<Answer>>>> {
+impl<T> Default for Checks<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Checks<T> {
+    fn open(&self) -> MutexGuard<'_, HashMap<EntryKey, watch::Receiver<Option<Answer<T>>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Cache {
-    /// Asks the hub about `asked` without credentials (HEAD), and waits `within` for the answer. What it says is
-    /// noted: the meaning of a branch, and what is to be expected of the file.
-    pub async fn check(self: &Arc<Self>, asked: &Resource, within: Option<Duration>) -> Checked {
-        let Some(mut answer) = self.open_check(asked) else { return Checked::Late };
-        let answered = async {
-            // An error means that the task is gone, which only a stopping runtime does.
-            answer.wait_for(Option::is_some).await.ok().and_then(|a| a.clone())
-        };
-        let answered = match within {
-            Some(limit) => tokio::time::timeout(limit, answered).await.ok().flatten(),
-            None => answered.await,
-        };
-        answered.map_or(Checked::Late, Checked::Answered)
-    }
-
-    fn open_check(self: &Arc<Self>, asked: &Resource) -> Option<watch::Receiver<Option<Answer>>> {
-        let key = self.key(asked);
-        let mut open = self.checks.open();
+/// Waits `within` for the answer that `ask` gives to the question `key`, or that somebody else's asking of it gives.
+async fn shared<T, F>(
+    fetcher: &Arc<Fetcher>,
+    checks: fn(&Fetcher) -> &Checks<T>,
+    key: EntryKey,
+    within: Option<Duration>,
+    ask: impl FnOnce(Arc<Fetcher>) -> F,
+) -> Checked<T>
+where
+    T: Send + Sync + 'static,
+    F: Future<Output = Answer<T>> + Send + 'static,
+{
+    let mut answer = {
+        let mut open = checks(fetcher).open();
         let full = open.len() >= MAX_CHECKS;
         match open.entry(key.clone()) {
-            Slot::Occupied(slot) => Some(slot.get().clone()),
-            Slot::Vacant(_) if full => None,
+            Slot::Occupied(slot) => slot.get().clone(),
+            Slot::Vacant(_) if full => return Checked::Late,
             Slot::Vacant(slot) => {
                 let (sender, receiver) = watch::channel(None);
                 slot.insert(receiver.clone());
-                let (cache, asked) = (Arc::clone(self), asked.clone());
+                let (fetcher, asking) = (Arc::clone(fetcher), ask(Arc::clone(fetcher)));
                 tokio::spawn(async move {
-                    let answer = cache.ask(&asked).await;
-                    cache.checks.open().remove(&key);
+                    let answer = asking.await;
+                    checks(&fetcher).open().remove(&key);
                     sender.send_replace(Some(answer));
                 });
-                Some(receiver)
+                receiver
             }
         }
+    };
+    let answered = async {
+        // An error means that the task is gone, which only a stopping runtime does.
+        answer.wait_for(Option::is_some).await.ok().and_then(|a| a.clone())
+    };
+    let answered = match within {
+        Some(limit) => tokio::time::timeout(limit, answered).await.ok().flatten(),
+        None => answered.await,
+    };
+    answered.map_or(Checked::Late, Checked::Answered)
+}
+
+impl Fetcher {
+    /// Asks the hub about `asked` without credentials (HEAD), and waits `within` for the answer. What it says is
+    /// noted: the meaning of a branch, and what is to be expected of the file.
+    pub async fn check(self: &Arc<Self>, asked: &Resource, within: Option<Duration>) -> Checked<Expectation> {
+        let about = asked.clone();
+        let ask = move |fetcher: Arc<Self>| async move { fetcher.inquire(&about).await };
+        shared(self, |f| &f.checks, self.cache.key(asked), within, ask).await
     }
 
-    async fn ask(&self, asked: &Resource) -> Answer {
+    async fn inquire(&self, asked: &Resource) -> Answer<Expectation> {
         match self.upstream.inquire(asked, None).await {
             Ok(said) => {
                 let said = Arc::new(said);
-                self.note(asked, &said).await;
+                self.cache.note(asked, &said).await;
                 Ok(said)
             }
             Err(failure) => {
                 tracing::debug!(file = %asked, error = %failure, "asking the hub failed");
+                self.cache.note_refusal(asked, &failure).await;
                 Err(Arc::new(failure))
             }
         }
     }
 
-    /// Notes what the hub said of `asked`.
-    pub(super) async fn note(&self, asked: &Resource, said: &Arc<Expectation>) {
-        let subject = match (&asked.revision, asked.hub, &said.representation.commit) {
-            (Revision::Named(_), Hub::HuggingFace, Some(commit)) => {
-                self.note_commit(asked, commit.clone(), said.learned_at).await;
-                asked.at(Revision::Commit(commit.clone()))
+    /// Puts a question to the hub's API without credentials, and waits `within` for the answer, which is noted: for
+    /// good at a commit, and with what it says that a branch means. That a commit has no such folder is an answer too.
+    pub async fn ask(self: &Arc<Self>, asked: &Question, within: Option<Duration>) -> Checked<Document> {
+        let question = asked.clone();
+        let ask = move |fetcher: Arc<Self>| async move { fetcher.put(&question).await };
+        let key = asked.key(self.cache.roots.root(Hub::HuggingFace));
+        shared(self, |f| &f.questions, key, within, ask).await
+    }
+
+    async fn put(&self, asked: &Question) -> Answer<Document> {
+        // It cannot be closed, as it lives as long as its owner.
+        let _place = self.documents.acquire().await;
+        let held = self.comparable(asked);
+        let inquiry = Inquiry {
+            path_and_query: api::question_path(&Question {
+                repo: self.upstream.name_of(Hub::HuggingFace, &asked.repo),
+                ..asked.clone()
+            }),
+            body: api::question_body(asked),
+            validator: held.as_ref().and_then(|(_, document)| document.validator.clone()),
+        };
+        let said = self.upstream.ask(Hub::HuggingFace, &inquiry, DOCUMENT_MAX).await;
+        let root = self.cache.roots.root(Hub::HuggingFace);
+        let now = Timestamp::now();
+        match (said, held) {
+            (Ok(Said::Unchanged), Some((question, document))) => {
+                self.cache.note_unchanged(asked, &question, now).await;
+                Ok(Arc::new(Document { learned_at: now, ..Document::clone(&document) }))
+            }
+            (Ok(Said::Unchanged), None) => Err(Arc::new(Failure::Misread(crate::hub::Misread::NoHops))),
+            (Ok(Said::Answer { headers, body }), _) => {
+                let body = self.made_fit(asked, body).map_err(Arc::new)?;
+                let document = api::document(root, http::StatusCode::OK, &headers, body, now);
+                self.cache.note_document(asked, &document).await;
+                Ok(Arc::new(document))
+            }
+            (Err(failure), _) => self.refused(asked, failure, now).await,
+        }
+    }
+
+    /// What is held that the hub may say is still so, and what was asked for it.
+    fn comparable(&self, asked: &Question) -> Option<(Question, Arc<Document>)> {
+        let question = match asked.revision() {
+            Some(Revision::Named(_)) => {
+                let key = asked.ref_key(self.cache.roots.root(Hub::HuggingFace))?;
+                let record = self.cache.reference(&key).ok().flatten()?;
+                asked.at(Revision::Commit(record.commit.clone()))
             }
             _ => asked.clone(),
         };
-        self.note_confirmation(&subject, said).await;
-        self.known.insert(self.key(&subject), Arc::clone(said));
+        let document = self.cache.document(&question).ok().flatten()?;
+        (document.status == 200).then_some((question, document))
     }
 
-    /// Notes what the hub said while a file was fetched.
-    pub(super) fn note_fill(&self, subject: &Resource, said: &Arc<Expectation>) {
-        self.known.insert(self.key(subject), Arc::clone(said));
-    }
-
-    async fn note_commit(&self, asked: &Resource, commit: crate::model::Commit, at: Timestamp) {
-        let key = asked.ref_key(self.upstream.root(asked.hub));
-        let stored = self.store.put_reference(&key, commit.clone(), at).await;
-        let record = match stored {
-            Ok(()) => self.store.reference(&key).ok().flatten(),
-            Err(error) => {
-                // Without room the new meaning stands in memory, with the older ones behind it.
-                tracing::warn!(%error, revision = %key.name, "the meaning of a revision cannot be stored");
-                let before = self.references.get(&key);
-                let previous =
-                    before.iter().flat_map(|r| [r.commit.clone()].into_iter().chain(r.previous.clone()));
-                Some(RefRecord {
-                    previous: previous.filter(|c| *c != commit).take(16).collect(),
-                    commit,
-                    checked_at: at,
-                })
-            }
-        };
-        if let Some(record) = record {
-            self.references.insert(key, Arc::new(record));
-        }
-    }
-
-    /// A mutable entry whose bytes are still the hub's is confirmed, so that it is fresh again.
-    async fn note_confirmation(&self, subject: &Resource, said: &Expectation) {
-        if subject.revision.is_immutable() {
-            return;
-        }
-        if let Ok(Some(entry)) = self.entry(subject)
-            && same_version(&entry, said)
-            && let Err(error) = self.store.confirm(&self.key(subject), said.learned_at).await
+    async fn refused(&self, asked: &Question, failure: Failure, now: Timestamp) -> Answer<Document> {
+        tracing::debug!(question = %asked, error = %failure, "the hub gave no answer");
+        let at_commit = matches!(asked.revision(), Some(Revision::Commit(_)));
+        if let Failure::Refused(refusal) = &failure
+            && refusal.at_hub
+            && refusal.status == http::StatusCode::NOT_FOUND
+            && at_commit
+            && matches!(asked.topic, Topic::Tree { .. })
+            && api::is_entry_not_found(&refusal.headers)
         {
-            tracing::warn!(%error, file = %subject, "that a file is unchanged cannot be stored");
+            let root = self.cache.roots.root(Hub::HuggingFace);
+            let body = refusal.body.to_vec();
+            let document = api::document(root, refusal.status, &refusal.headers, body, now);
+            self.cache.note_document(asked, &document).await;
+            return Ok(Arc::new(document));
         }
+        self.cache.note_refused_question(asked, &failure);
+        Err(Arc::new(failure))
+    }
+
+    /// The body as it may be served: without what would draw clients to the Xet store.
+    fn made_fit(&self, _asked: &Question, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        Ok(body)
     }
 }

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use super::arrival::Arrival;
 use super::chunks::Chunks;
+use super::fetcher::PLACE_WAIT;
 use super::flight::{Flight, Landed};
 use super::lane::differs;
-use super::{Cache, FillError, PLACE_WAIT};
+use super::{Cache, Fetcher, FillError};
 use crate::model::{Entry, EntryKey, Expectation, Resource, Secret, Standing, Timestamp};
 use crate::store::{CHUNK, CommitError, PartialRecord, StoreError};
 use crate::upstream::{Answer, Failure, Want};
@@ -33,6 +34,7 @@ pub(super) enum Attempt {
 
 /// One fill: what it fetches, for whom, with what.
 pub(super) struct Fill {
+    pub(super) fetcher: Arc<Fetcher>,
     pub(super) cache: Arc<Cache>,
     pub(super) flight: Arc<Flight>,
     pub(super) resource: Resource,
@@ -41,17 +43,26 @@ pub(super) struct Fill {
 }
 
 /// Starts the fill of a flight.
-pub(super) fn spawn(cache: Arc<Cache>, flight: Arc<Flight>, resource: Resource, credential: Option<Secret>) {
+pub(super) fn spawn(
+    fetcher: Arc<Fetcher>,
+    flight: Arc<Flight>,
+    resource: Resource,
+    credential: Option<Secret>,
+) {
     let landing = flight.landing();
     let key = flight.key.clone();
-    let fill = Fill { cache, flight, resource, credential, key };
+    let cache = Arc::clone(&fetcher.cache);
+    let fill = Fill { fetcher, cache, flight, resource, credential, key };
     tokio::spawn(async move {
         let began = Instant::now();
         let end = fill.placed().await;
         fill.report(&end, began);
+        if let (Err(FillError::Upstream(failure)), None) = (&end, &fill.credential) {
+            fill.cache.note_refusal(&fill.resource, failure).await;
+        }
         landing.publish(end);
         fill.flight.trim();
-        let mut flights = fill.cache.flights();
+        let mut flights = fill.fetcher.flights();
         if flights.get(&fill.key).is_some_and(|f| Arc::ptr_eq(f, &fill.flight)) {
             flights.remove(&fill.key);
         }
@@ -60,10 +71,10 @@ pub(super) fn spawn(cache: Arc<Cache>, flight: Arc<Flight>, resource: Resource, 
 
 impl Fill {
     async fn placed(&self) -> Result<Landed, FillError> {
-        let place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.cache.places).acquire_owned()).await;
+        let place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.fetcher.places).acquire_owned()).await;
         let _place = place.map_err(|_| FillError::Busy)?.map_err(|_| FillError::Stopped)?;
-        let _running = self.cache.telemetry.fetch_started();
-        let mut stopping = self.cache.stopping.subscribe();
+        let _running = self.fetcher.telemetry.fetch_started();
+        let mut stopping = self.fetcher.stopping.subscribe();
         tokio::select! {
             end = self.attempts() => end,
             _ = stopping.wait_for(|stop| *stop) => Err(FillError::Stopped),
@@ -81,7 +92,7 @@ impl Fill {
             let last_error = match self.attempt(wrong + changed == 0).await? {
                 Attempt::Landed(landed) => return Ok(landed),
                 Attempt::Wrong(flaw) => {
-                    self.cache.telemetry.verify_failed();
+                    self.fetcher.telemetry.verify_failed();
                     tracing::warn!(file = %self.resource, error = %flaw, "the hub sent wrong bytes");
                     wrong += 1;
                     let durable = self.give_up_attempt(true).await;
@@ -126,7 +137,7 @@ impl Fill {
     /// says so.
     fn mark(&self, mut names: HashSet<EntryKey>) -> impl Future<Output = bool> + Send + use<> {
         names.insert(self.key.clone());
-        let until = Timestamp::now().plus(self.cache.mark_for());
+        let until = Timestamp::now().plus(self.fetcher.mark_for());
         let marking = self.cache.store.set_marks(names.into_iter().collect(), until);
         let file = self.resource.clone();
         async move {
@@ -155,7 +166,7 @@ impl Fill {
             return Ok(None);
         }
         let entry = self.entry(expected, blob, info.size, Standing::Verified);
-        match store.link(&self.key, entry, self.cache.upstream.equivalents(self.key.hub)).await {
+        match store.link(&self.key, entry, self.cache.roots.equivalents(self.key.hub)).await {
             Ok(entry) => Ok(Some(Landed::Linked(entry))),
             Err(CommitError::NoBlob) => Ok(None),
             Err(CommitError::Conflict { held, offered }) => Err(FillError::Conflict { held, offered }),
@@ -212,7 +223,7 @@ impl Fill {
         }
         let mut expected = answer.expectation.clone();
         self.add_known_promises(&mut expected);
-        let limit = self.cache.upstream.settings().max_file_bytes;
+        let limit = self.fetcher.upstream.settings().max_file_bytes;
         if expected.representation.size.is_some_and(|size| size > limit) {
             return Err(FillError::TooLarge { limit });
         }
@@ -295,10 +306,10 @@ impl Fill {
             let chunk = CHUNK as u64;
             Want { start: u64::from(first) * chunk, end: stop.map(|stop| u64::from(stop) * chunk), validator }
         };
-        let settings = self.cache.upstream.settings();
+        let settings = self.fetcher.upstream.settings();
         let mut tried = 0;
         loop {
-            let asked = self.cache.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
+            let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
             let failure = match asked {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -312,14 +323,16 @@ impl Fill {
         }
     }
 
-    /// What an earlier HEAD promised of the same immutable file is held against it too.
+    /// What an earlier HEAD, or the list of the commit's files, promised of the same immutable file is held against
+    /// it too.
     fn add_known_promises(&self, expected: &mut Expectation) {
-        let Some(known) = self.cache.known(&self.resource) else { return };
         if !self.resource.revision.is_immutable() {
             return;
         }
-        for promise in &known.promises {
-            if !expected.promises.contains(promise) {
+        let known = self.cache.known(&self.resource);
+        let listed = self.cache.listed(&self.resource);
+        for promise in known.iter().flat_map(|known| &known.promises).chain(&listed) {
+            if !expected.promises.iter().any(|p| p.digest == promise.digest) {
                 expected.promises.push(*promise);
             }
         }
@@ -354,7 +367,7 @@ impl Fill {
         };
         let Some(blob) = blob else { return Ok(Landed::Unstored) };
         let entry = self.entry(head, digests.sha256, digests.length, standing);
-        let equivalents = self.cache.upstream.equivalents(self.key.hub);
+        let equivalents = self.cache.roots.equivalents(self.key.hub);
         match self.cache.store.commit(&self.key, &blob, entry, equivalents).await {
             Ok(entry) => Ok(Landed::Stored(entry)),
             Err(CommitError::Conflict { held, offered }) => {
@@ -376,7 +389,7 @@ impl Fill {
 
     fn report(&self, end: &Result<Landed, FillError>, began: Instant) {
         let took = began.elapsed();
-        self.cache.telemetry.fill_ended(took);
+        self.fetcher.telemetry.fill_ended(took);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         match end {
             Ok(Landed::Stored(e) | Landed::Linked(e)) => tracing::info!(

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::flight::Flight;
 use super::schedule::Stretch;
-use super::{Cache, FillError};
+use super::{Fetcher, FillError};
 use crate::model::{Expectation, Resource, Secret};
 use crate::store::{CHUNK, StoreError};
 use crate::upstream::{Answer, Failure, Want};
@@ -23,7 +23,7 @@ const UNSTORED_CHUNKS: usize = 2;
 /// What the lanes of one attempt share.
 #[derive(Clone)]
 pub(super) struct Lanes {
-    pub(super) cache: Arc<Cache>,
+    pub(super) fetcher: Arc<Fetcher>,
     pub(super) flight: Arc<Flight>,
     pub(super) resource: Resource,
     pub(super) credential: Option<Secret>,
@@ -121,7 +121,7 @@ impl Lanes {
     async fn ask(&self, start: u64, stretch: Stretch, size: Option<u64>) -> Result<Answer, LaneEnd> {
         let end = stretch.stop.map(|stop| u64::from(stop) * CHUNK as u64);
         let want = Want { start, end, validator: self.head.validator.clone() };
-        let asked = self.cache.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
+        let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
         asked.map_err(|failure| match failure {
             // The file ends before the byte that comes next: it is not as long as was promised.
             Failure::OutOfRange => match size {
@@ -145,7 +145,7 @@ impl Lanes {
         loop {
             let next = answer.body.next().await;
             let received = answer.body.received();
-            self.cache.telemetry.upstream_received(self.resource.hub, received - counted);
+            self.fetcher.telemetry.upstream_received(self.resource.hub, received - counted);
             counted = received;
             let bytes = match next {
                 Ok(Some(bytes)) => bytes,
@@ -155,8 +155,8 @@ impl Lanes {
                 }
             };
             let Some(mut bytes) = reading.fresh(bytes) else { continue };
-            if reading.at > self.cache.upstream.settings().max_file_bytes {
-                let limit = self.cache.upstream.settings().max_file_bytes;
+            if reading.at > self.fetcher.upstream.settings().max_file_bytes {
+                let limit = self.fetcher.upstream.settings().max_file_bytes;
                 return LaneEnd::Failed(FillError::TooLarge { limit });
             }
             while !bytes.is_empty() {
@@ -203,14 +203,14 @@ impl Lanes {
     /// Books the memory of a complete chunk and sends it to the disk. Waits while too much is in memory.
     async fn hand_over(&self, index: u32) {
         self.wait_for_readers().await;
-        let permit = Arc::clone(&self.cache.window).acquire_owned().await.expect("never closed");
+        let permit = Arc::clone(&self.fetcher.window).acquire_owned().await.expect("never closed");
         let (pieces, blob) = self.flight.change(|s| {
             s.chunks.book(index, permit);
             let blob = s.blob.clone().filter(|_| s.keeps);
             (s.chunks.pieces(index), blob)
         });
         if let (Some(pieces), Some(blob)) = (pieces, blob) {
-            let durable = self.cache.store.write_chunk(&blob, index, pieces).await;
+            let durable = self.fetcher.cache.store.write_chunk(&blob, index, pieces).await;
             // The fill may have ended; then nobody needs to know.
             let _ = self.writes.send(Write { index, durable });
         }

@@ -1,5 +1,8 @@
 //! One download with many readers, and one question to the hub with many who wait for the answer.
 //!
+//! [`Cache`] is what is here: held in the store, or known from what a hub said earlier. It has no way upstream.
+//! [`Fetcher`] is that way: running fills and open questions. A process without a network has no `Fetcher`.
+//!
 //! # Who owns what
 //! A **fill** is a task of its own; no client owns it. Clients hold [`Ticket`]s of its `Flight`
 //! and, once they read, [`Follower`]s; dropping one tells the fill that a reader left, nothing more. The map of
@@ -31,33 +34,33 @@ mod arrival;
 mod checks;
 mod chunks;
 mod error;
+mod fetcher;
 mod fill;
 mod flight;
 mod follower;
 mod hashing;
 mod held;
 mod lane;
+mod notes;
 mod schedule;
+mod settled;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache as Memory;
-use tokio::sync::{Semaphore, watch};
 
 pub use checks::Checked;
 pub use error::FillError;
+pub use fetcher::Fetcher;
 pub use flight::{Landed, Settled, Ticket};
 pub use follower::Follower;
-pub use held::Found;
+pub use held::{Found, FoundDocument, View};
 
-use crate::model::{EntryKey, Expectation, Outcome, RefKey, Resource, Secret};
-use crate::store::{CHUNK, RefRecord, Store};
-use crate::telemetry::Telemetry;
-use crate::upstream::Client;
-use checks::Checks;
-use flight::Flight;
+use crate::model::{Commit, EntryKey, Expectation, RefKey, Repo, Roots};
+use crate::store::{RefRecord, Store};
+use crate::upstream::Failure;
+use settled::{Settled as Standpoint, Tree};
 
 /// What an operator can set of fills.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct Settings {
     pub known_entries: u64,
     /// Requests that wait for one fill.
     pub max_followers: usize,
+    /// How long it is remembered that a hub does not have a file, where that may change.
+    pub negative_ttl: Duration,
     /// How long the mark against the resume trap stands.
     pub mark_for: Duration,
 }
@@ -90,51 +95,44 @@ impl Default for Settings {
             lanes: 4,
             known_entries: 10_000,
             max_followers: 4096,
+            negative_ttl: Duration::from_secs(10),
             mark_for: Duration::from_secs(600),
         }
     }
 }
 
-/// How long a fill waits for a place among `max_fills`; clients give up after 10 s.
-const PLACE_WAIT: Duration = Duration::from_secs(8);
-/// How long the stop of the program waits for fills to notice.
-const STOP_WAIT: Duration = Duration::from_secs(5);
-
-/// The cache: what is held, what is known, what is on its way.
+/// What is held and what is known.
 pub struct Cache {
-    settings: Settings,
-    upstream: Arc<Client>,
     store: Store,
-    telemetry: Telemetry,
+    roots: Roots,
     /// What the hub said of files that are not held.
     known: Memory<EntryKey, Arc<Expectation>>,
     /// The latest word on branches and tags, ahead of the store.
     references: Memory<RefKey, Arc<RefRecord>>,
-    checks: Checks,
-    flights: Mutex<HashMap<EntryKey, Arc<Flight>>>,
-    places: Arc<Semaphore>,
-    /// One permit for each chunk of an unfinished file in memory.
-    window: Arc<Semaphore>,
-    stopping: watch::Sender<bool>,
+    /// What a hub did not have a moment ago, whoever asks.
+    refusals: Memory<EntryKey, Arc<Failure>>,
+    /// Where branches stand while no hub can be asked.
+    settled: Memory<RefKey, Arc<Standpoint>>,
+    /// Lists of all files of a commit.
+    trees: Memory<(Repo, Commit), Arc<Tree>>,
 }
 
+/// Memory for lists of files, in bytes.
+const TREES: u64 = 32 << 20;
+
 impl Cache {
-    /// A cache over these hubs and this store.
-    pub fn new(settings: Settings, upstream: Arc<Client>, store: Store, telemetry: Telemetry) -> Arc<Self> {
-        let chunks = usize::try_from(settings.window_bytes / CHUNK as u64).unwrap_or(usize::MAX);
-        let window = chunks.clamp(4, Semaphore::MAX_PERMITS);
+    /// A cache over this store, of what came from these roots.
+    pub fn new(settings: &Settings, roots: Roots, store: Store) -> Arc<Self> {
+        let known = settings.known_entries;
+        let weigh = |_: &(Repo, Commit), tree: &Arc<Tree>| tree.weight();
         Arc::new(Self {
-            upstream,
             store,
-            telemetry,
-            known: Memory::new(settings.known_entries),
-            references: Memory::new(settings.known_entries),
-            checks: Checks::default(),
-            flights: Mutex::default(),
-            places: Arc::new(Semaphore::new(settings.max_fills)),
-            window: Arc::new(Semaphore::new(window)),
-            stopping: watch::Sender::new(false),
-            settings,
+            roots,
+            known: Memory::new(known),
+            references: Memory::new(known),
+            refusals: Memory::builder().max_capacity(known).time_to_live(settings.negative_ttl).build(),
+            settled: Memory::new(known),
+            trees: Memory::builder().max_capacity(TREES).weigher(weigh).build(),
         })
     }
 
@@ -143,93 +141,8 @@ impl Cache {
         &self.store
     }
 
-    /// The hubs behind it.
-    pub fn upstream(&self) -> &Arc<Client> {
-        &self.upstream
-    }
-
-    /// Starts a fill of `resource`, or joins the one that runs. `asked` is the name under which the client asked.
-    ///
-    /// # Errors
-    /// [`FillError::Busy`] when too many already wait for this file.
-    pub fn follow(self: &Arc<Self>, resource: &Resource, asked: &Resource) -> Result<Ticket, FillError> {
-        let key = resource.key(self.upstream.root(resource.hub));
-        let asked = asked.key(self.upstream.root(asked.hub));
-        let mut flights = self.flights();
-        // One that ended waits only for its removal; one that no longer keeps its bytes cannot be joined.
-        let joinable = flights.get(&key).filter(|f| {
-            let state = f.look();
-            state.end.is_none() && state.keeps
-        });
-        let (flight, outcome) = match joinable {
-            Some(flight) => (Arc::clone(flight), Outcome::Collapsed),
-            None => {
-                let flight = Flight::new(key.clone(), true);
-                flights.insert(key, Arc::clone(&flight));
-                (flight, Outcome::Miss)
-            }
-        };
-        // Boarded before the fill begins, so that it is never without a follower at first.
-        let id = flight.board(self.settings.max_followers).ok_or(FillError::Busy)?;
-        if outcome == Outcome::Miss {
-            fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), None);
-        }
-        drop(flights);
-        Ok(Ticket { flight, id, asked, outcome })
-    }
-
-    /// Fetches `resource` for one caller alone, with that caller's credential; kept nowhere, joined by nobody.
-    ///
-    /// # Errors
-    /// None at present; the ticket tells how it goes.
-    pub fn fetch_privately(
-        self: &Arc<Self>,
-        resource: &Resource,
-        credential: Secret,
-    ) -> Result<Ticket, FillError> {
-        let key = resource.key(self.upstream.root(resource.hub));
-        let flight = Flight::new(key.clone(), false);
-        let id = flight.board(1).ok_or(FillError::Busy)?;
-        fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), Some(credential));
-        Ok(Ticket { flight, id, asked: key, outcome: Outcome::Private })
-    }
-
-    /// Takes up fills that an earlier run of the program left unfinished.
-    pub fn resume_fills(self: &Arc<Self>) {
-        let partials = match self.store.partials() {
-            Ok(partials) => partials,
-            Err(error) => {
-                tracing::warn!(%error, "unfinished files cannot be listed");
-                return;
-            }
-        };
-        for (key, _) in partials.into_iter().take(self.settings.max_fills) {
-            let resource = key.resource();
-            if *self.upstream.root(key.hub) != key.root {
-                continue;
-            }
-            tracing::info!(file = %resource, "resuming an unfinished file");
-            // Its ticket is dropped at once: the fill goes on as one that its last follower has left.
-            if let Err(error) = self.follow(&resource, &resource) {
-                tracing::warn!(file = %resource, %error, "an unfinished file is not resumed");
-            }
-        }
-    }
-
-    /// Ends all fills; what they have stored is resumed at the next start.
-    pub async fn stop(&self) {
-        self.stopping.send_replace(true);
-        let all = u32::try_from(self.settings.max_fills).unwrap_or(u32::MAX);
-        if tokio::time::timeout(STOP_WAIT, self.places.acquire_many(all)).await.is_err() {
-            tracing::warn!("some fills did not stop in time");
-        }
-    }
-
-    fn mark_for(&self) -> Duration {
-        self.settings.mark_for
-    }
-
-    fn flights(&self) -> std::sync::MutexGuard<'_, HashMap<EntryKey, Arc<Flight>>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Where the hubs are.
+    pub fn roots(&self) -> &Roots {
+        &self.roots
     }
 }

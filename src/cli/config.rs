@@ -98,6 +98,7 @@ fn as_json(key: &Key, chosen: &Chosen) -> Value {
     let value = match &chosen.raw {
         Raw::Text(text) | Raw::Other(text) => json!(text),
         Raw::Integer(n) => json!(n),
+        Raw::Boolean(b) => json!(b),
         Raw::List(items) => json!(items),
     };
     json!({"value": value, "origin": chosen.origin.to_string(), "variable": key.variable(), "flag": format!("--{}", key.flag())})

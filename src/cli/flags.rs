@@ -71,21 +71,25 @@ fn flag(key: &'static Key) -> Arg {
         "" => String::new(),
         text => format!("default: {text}; "),
     };
+    let variable = key.short_variable().unwrap_or_else(|| key.variable());
     let mut arg = Arg::new(key.id)
         .long(long(key))
         .value_name(key.placeholder)
         .value_parser(text())
         .action(if key.is_list { ArgAction::Append } else { ArgAction::Set })
-        .help(format!("{} [{default}{}]", help.trim_end_matches('.'), key.variable()))
+        .help(format!("{} [{default}{variable}]", help.trim_end_matches('.')))
         .help_heading(format!("Settings of [{}]", key.section));
     if key.alias.is_some() || SHOWN.contains(&key.id) {
-        arg = arg.help_heading(None).help(format!("{} [{default}{}]", first_sentence(help), key.variable()));
-        arg = arg.long_help(format!("{} [{default}{}]", help.trim_end_matches('.'), key.variable()));
+        arg = arg.help_heading(None).help(format!("{} [{default}{variable}]", first_sentence(help)));
+        arg = arg.long_help(format!("{} [{default}{variable}]", help.trim_end_matches('.')));
     } else {
         arg = arg.hide_short_help(true);
     }
     if key.alias.is_some() {
         arg = arg.visible_alias(key.flag());
+    }
+    if key.is_switch {
+        arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
     }
     arg
 }

@@ -104,6 +104,7 @@ pub fn promiser(by: Promiser) -> &'static str {
         Promiser::LinkedEtag => "X-Linked-ETag of the hub",
         Promiser::Etag => "ETag of the hub",
         Promiser::GoogHash => "x-goog-hash of the bucket",
+        Promiser::Tree => "the list of files of the API",
     }
 }
 

@@ -1,20 +1,22 @@
 //! From what the layers say to what each module needs.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::keys::{Admin, Cache, HubHuggingFace, HubMozilla, Listen, Log, Store, Upstream};
 use super::{Config, Problem, Values};
-use crate::model::Hub;
+use crate::model::{Hub, Roots};
 use crate::{admin, cache, listen, policy, store, telemetry, upstream};
 
 /// The settings of every module; all values were checked before.
 pub fn config(values: &Values) -> Config {
     let said = Cache::from(values);
+    let hubs = Upstream::from(values);
     Config {
+        offline: hubs.offline,
         listen: listen(Listen::from(values)),
         admin: admin(Admin::from(values)),
         store: store(Store::from(values)),
-        upstream: upstream(Upstream::from(values), HubMozilla::from(values), HubHuggingFace::from(values)),
+        upstream: upstream(hubs, said.ref_ttl, HubMozilla::from(values), HubHuggingFace::from(values)),
         policy: policy(&said),
         cache: cache(&said),
         log: log(Log::from(values)),
@@ -68,12 +70,16 @@ fn store(said: Store) -> store::Settings {
     }
 }
 
-fn upstream(said: Upstream, mozilla: HubMozilla, huggingface: HubHuggingFace) -> upstream::Settings {
+fn upstream(
+    said: Upstream,
+    names_ttl: Duration,
+    mozilla: HubMozilla,
+    huggingface: HubHuggingFace,
+) -> upstream::Settings {
     upstream::Settings {
-        roots: BTreeMap::from([(Hub::Mozilla, mozilla.url), (Hub::HuggingFace, huggingface.url)]),
-        equivalents: BTreeMap::from([
-            (Hub::Mozilla, mozilla.equivalent),
-            (Hub::HuggingFace, huggingface.equivalent),
+        roots: Roots::new([
+            (Hub::Mozilla, mozilla.url, mozilla.equivalent),
+            (Hub::HuggingFace, huggingface.url, huggingface.equivalent),
         ]),
         ca_bundle: said.ca_bundle,
         connect_timeout: said.connect_timeout,
@@ -82,6 +88,7 @@ fn upstream(said: Upstream, mozilla: HubMozilla, huggingface: HubHuggingFace) ->
         attempts: said.attempts.0,
         backoff: said.backoff,
         backoff_max: said.backoff_max,
+        names_ttl,
         max_redirects: said.max_redirects.as_usize(),
         max_file_bytes: said.max_file.0,
         max_connections_per_host: said.max_connections_per_host.as_usize(),
@@ -110,6 +117,7 @@ fn cache(said: &Cache) -> cache::Settings {
         lanes: said.lanes.as_usize(),
         known_entries: u64::from(said.known_entries.0),
         max_followers: said.max_followers.as_usize(),
+        negative_ttl: said.negative_ttl,
         mark_for: said.mark_for,
     }
 }

@@ -95,7 +95,8 @@ impl Reader<'_> {
                 .map(|i| i.get_ref().as_str().map(str::to_owned))
                 .collect::<Option<_>>()
                 .map(Raw::List),
-            DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+            DeValue::Boolean(value) => Some(Raw::Boolean(*value)),
+            DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
         };
         raw.unwrap_or_else(|| Raw::Other(self.text.get(value.span()).unwrap_or_default().to_owned()))
     }

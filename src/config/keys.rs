@@ -35,6 +35,8 @@ pub struct Key {
     pub placeholder: &'static str,
     /// Whether it has several values.
     pub is_list: bool,
+    /// Whether its flag needs no value.
+    pub is_switch: bool,
     expects: fn() -> String,
     check: fn(&Raw, Option<Bounds>) -> Result<(), Refusal>,
 }
@@ -48,6 +50,11 @@ impl Key {
     /// The environment variable: `HUBCACHE_CACHE__REF_TTL`.
     pub fn variable(&self) -> String {
         format!("HUBCACHE_{}", self.id.replace('.', "__").to_ascii_uppercase())
+    }
+
+    /// The shorter variable of a setting that has a shorter flag: `HUBCACHE_OFFLINE`.
+    pub fn short_variable(&self) -> Option<String> {
+        self.alias.map(|alias| format!("HUBCACHE_{}", alias.replace('-', "_").to_ascii_uppercase()))
     }
 
     /// The flag without its dashes: `cache-ref-ttl`.
@@ -119,6 +126,7 @@ macro_rules! settings {
                 alias: settings!(@alias $($alias)?),
                 placeholder: <$type as Setting>::PLACEHOLDER,
                 is_list: <$type as Setting>::IS_LIST,
+                is_switch: <$type as Setting>::IS_SWITCH,
                 expects: <$type as Setting>::expects,
                 check: check::<$type>,
             },
@@ -187,6 +195,8 @@ settings! {
 
     /// How hubs are asked.
     ["upstream"] Upstream {
+        /// No hub is ever asked: what is held is served, and what is not is refused with the command that would bring it.
+        offline: bool = "false" as "offline";
         /// A file of PEM certificates that are trusted beside those of the system.
         ca_bundle: Option<PathBuf> = "none" as "ca-bundle";
         /// How long connecting to a hub may take, TLS included.
@@ -219,6 +229,8 @@ settings! {
         head_budget: Duration = "800ms" in "0s"..="10m";
         /// How old an unconfirmed answer may be while the hub is down; none: any age.
         stale_max: Option<Duration> = "none" in "0s"..="3650d";
+        /// How long it is remembered that a hub does not have a file, where that may change.
+        negative_ttl: Duration = "10s" in "0s"..="1d";
         /// After wrong bytes were sent: how long requests that would continue them get the whole file instead.
         mark_for: Duration = "10m" in "1s"..="30d";
         /// With verified delivery: after how long it streams all the same; Firefox gives up after 300 seconds.

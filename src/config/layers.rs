@@ -150,10 +150,11 @@ fn defaults(sources: &Sources) -> Values {
     let of = |key: &'static Key| {
         let found = sources.data_directory().filter(|_| key.id == "store.dir");
         let text = found.map_or_else(|| key.default.to_owned(), |dir| dir.to_string_lossy().into_owned());
-        let raw = match text.parse() {
+        let raw = match (text.parse(), text.parse()) {
             _ if key.is_list => Raw::List(Vec::new()),
-            Ok(number) => Raw::Integer(number),
-            Err(_) => Raw::Text(text),
+            (Ok(number), _) => Raw::Integer(number),
+            (_, Ok(switch)) => Raw::Boolean(switch),
+            _ => Raw::Text(text),
         };
         (key.id, Chosen { raw, origin: Origin::Default })
     };
@@ -196,12 +197,13 @@ impl Read {
     }
 
     fn variable(&mut self, name: &str, value: &OsString) {
+        let short = KEYS.iter().find(|key| key.short_variable().as_deref() == Some(name));
         // Without two underscores it names no section, and so is nobody's attempt at a setting.
-        if !name.strip_prefix("HUBCACHE_").is_some_and(|rest| rest.contains("__")) {
+        if short.is_none() && !name.strip_prefix("HUBCACHE_").is_some_and(|rest| rest.contains("__")) {
             return;
         }
         let origin = Origin::Variable(name.to_owned());
-        let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
+        let Some(key) = short.or_else(|| KEYS.iter().find(|key| key.variable() == name)) else {
             let id = name["HUBCACHE_".len()..].to_ascii_lowercase().replace("__", ".");
             self.problems.push(Problem { origin, text: unknown(&id, Key::variable) });
             return;

@@ -25,6 +25,8 @@ use crate::{admin, cache, listen, policy, store, telemetry, upstream};
 /// The settings of every module.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Whether there is no way to the hubs.
+    pub offline: bool,
     /// The listener that clients talk to.
     pub listen: listen::Settings,
     /// The operators' door.

@@ -12,6 +12,8 @@ pub enum Raw {
     Text(String),
     /// An integer of a file.
     Integer(i64),
+    /// `true` or `false` of a file.
+    Boolean(bool),
     /// A list of texts of a file, or a flag that was given several times.
     List(Vec<String>),
     /// Anything else of a file, as it stands there; no setting takes it.
@@ -26,6 +28,7 @@ impl Raw {
         match self {
             Self::Text(text) => quoted(text),
             Self::Integer(n) => n.to_string(),
+            Self::Boolean(b) => b.to_string(),
             Self::List(items) => format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(", ")),
             Self::Other(source) => source.clone(),
         }
@@ -48,6 +51,8 @@ pub trait Setting: Sized {
     const PLACEHOLDER: &'static str;
     /// Whether there can be several.
     const IS_LIST: bool = false;
+    /// Whether naming it is enough to turn it on.
+    const IS_SWITCH: bool = false;
 
     /// What is expected, to be read after that word.
     fn expects() -> String;
@@ -67,7 +72,7 @@ pub trait Setting: Sized {
 fn text(raw: &Raw) -> Result<&str, Refusal> {
     match raw {
         Raw::Text(text) => Ok(text.trim()),
-        Raw::Integer(_) | Raw::List(_) | Raw::Other(_) => Err(Refusal::default()),
+        Raw::Integer(_) | Raw::Boolean(_) | Raw::List(_) | Raw::Other(_) => Err(Refusal::default()),
     }
 }
 
@@ -102,10 +107,29 @@ impl<T: Setting> Setting for Vec<T> {
         let items = match raw {
             Raw::Text(text) => vec![text.clone()],
             Raw::List(items) => items.clone(),
-            Raw::Integer(_) | Raw::Other(_) => return Err(Refusal::default()),
+            Raw::Integer(_) | Raw::Boolean(_) | Raw::Other(_) => return Err(Refusal::default()),
         };
         let parts = items.iter().flat_map(|item| item.split(',')).map(str::trim).filter(|p| !p.is_empty());
         parts.map(|part| T::read(&Raw::Text(part.to_owned()))).collect()
+    }
+}
+
+impl Setting for bool {
+    const PLACEHOLDER: &'static str = "BOOL";
+    const IS_SWITCH: bool = true;
+
+    fn expects() -> String {
+        "true or false".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Boolean(value) => Ok(*value),
+            // The clients of Hugging Face take 1 for true in their own variables.
+            Raw::Text(text) if ["true", "1"].contains(&text.trim()) => Ok(true),
+            Raw::Text(text) if ["false", "0"].contains(&text.trim()) => Ok(false),
+            _ => Err(Refusal::default()),
+        }
     }
 }
 
@@ -127,6 +151,13 @@ mod tests {
         assert_eq!(Vec::read(&Raw::List(vec!["a".into(), "b".into()])), Ok(want));
         assert_eq!(read::<Vec<HostName>>(""), Ok(vec![]));
         assert!(read::<Vec<HostName>>("a,b:80").is_err());
+    }
+
+    #[test]
+    fn a_switch_is_on_or_off() {
+        assert_eq!((read::<bool>("1"), read::<bool>("false")), (Ok(true), Ok(false)));
+        assert_eq!(bool::read(&Raw::Boolean(true)), Ok(true));
+        assert!(read::<bool>("yes").is_err() && bool::read(&Raw::Integer(1)).is_err());
     }
 
     #[test]

@@ -65,8 +65,8 @@ fn nothing_needs_to_be_configured() {
     assert_eq!(config.policy.stale_max, None);
     assert_eq!(config.policy.delivery_mozilla, Delivery::Verified);
     for hub in Hub::ALL {
-        assert_eq!(config.upstream.roots[&hub].as_str(), hub.default_root());
-        assert!(config.upstream.equivalents[&hub].is_empty());
+        assert_eq!(config.upstream.roots.root(hub).as_str(), hub.default_root());
+        assert!(config.upstream.roots.equivalents(hub).is_empty());
     }
 }
 
@@ -88,7 +88,7 @@ fn every_default_and_every_bound_is_a_value_of_its_key() {
 fn other_value(key: &Key) -> &'static str {
     let candidates =
         ["none", "9s", "9m", "300MiB", "7", "127.0.0.9:1", "/somewhere", "https://h.example", "example.org"];
-    let words = ["stream", "verified", "json", "debug"];
+    let words = ["stream", "verified", "json", "debug", "true"];
     let mut all = candidates.into_iter().chain(words);
     all.find(|v| *v != key.default && key.check(&Raw::Text((*v).into())).is_ok()).unwrap()
 }
@@ -167,7 +167,7 @@ fn what_a_layer_does_not_say_is_left_to_the_one_before() {
     let config = machine.load().config;
     assert_eq!(config.policy.ref_ttl, Duration::from_secs(1));
     assert_eq!(config.policy.hold, Duration::from_secs(3));
-    assert_eq!(config.upstream.equivalents[&Hub::Mozilla].len(), 2);
+    assert_eq!(config.upstream.roots.equivalents(Hub::Mozilla).len(), 2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a hub's URLs and header fields mean; one file a hub. Pure: heads go in, an [`Expectation`] comes out.
 
+pub mod api;
 mod huggingface;
 mod mozilla;
 

@@ -6,8 +6,10 @@ mod digest;
 mod document;
 mod entry;
 mod outcome;
+mod question;
 mod representation;
 mod resource;
+mod roots;
 mod secret;
 mod time;
 
@@ -15,10 +17,12 @@ pub use digest::{Digest, Sha256, hex};
 pub use document::Document;
 pub use entry::{Entry, Standing};
 pub use outcome::Outcome;
+pub use question::{Question, Topic};
 pub use representation::{Expectation, Promise, Promiser, Representation};
 pub use resource::{
     Commit, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Resource, Revision, is_firefox_revision,
     is_mozilla_version,
 };
+pub use roots::Roots;
 pub use secret::Secret;
 pub use time::Timestamp;

@@ -13,6 +13,8 @@ pub enum Outcome {
     Stale,
     /// A HEAD answered from what the hub said earlier of a file that is not held.
     Known,
+    /// 404, as the hub said earlier that there is no such file.
+    Absent,
     /// The first to ask for a file: a fill began.
     Miss,
     /// Followed a fill that another request began.
@@ -39,6 +41,8 @@ pub enum Outcome {
     OutOfRange,
     /// 503: a range that could join wrong bytes to right ones was not served.
     Guarded,
+    /// 403: not held, and there is no way to a hub.
+    Offline,
     /// 502: the hub could not be reached or did not speak HTTP as it must.
     Unreachable,
     /// 504: the hub did not answer in time.
@@ -61,11 +65,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
         Self::Known,
+        Self::Absent,
         Self::Miss,
         Self::Collapsed,
         Self::Linked,
@@ -79,6 +84,7 @@ impl Outcome {
         Self::Refused,
         Self::OutOfRange,
         Self::Guarded,
+        Self::Offline,
         Self::Unreachable,
         Self::TimedOut,
         Self::Corrupt,
@@ -97,6 +103,7 @@ impl Outcome {
             Self::Revalidated => "revalidated",
             Self::Stale => "stale",
             Self::Known => "known",
+            Self::Absent => "absent",
             Self::Miss => "miss",
             Self::Collapsed => "collapsed",
             Self::Linked => "linked",
@@ -110,6 +117,7 @@ impl Outcome {
             Self::Refused => "refused",
             Self::OutOfRange => "out-of-range",
             Self::Guarded => "guarded",
+            Self::Offline => "offline",
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timed-out",
             Self::Corrupt => "corrupt",
@@ -128,6 +136,7 @@ impl Outcome {
             Self::Hit | Self::Known | Self::OutOfRange => "hit",
             Self::Revalidated => "fwd=stale; detail=revalidated",
             Self::Stale => "hit; detail=stale",
+            Self::Absent => "hit; detail=absent",
             Self::Linked => "fwd=uri-miss; stored; detail=linked",
             Self::Miss => "fwd=uri-miss; stored",
             Self::Collapsed => "fwd=uri-miss; stored; collapsed",

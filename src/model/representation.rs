@@ -76,4 +76,6 @@ pub enum Promiser {
     Etag,
     /// `x-goog-hash` of Google Cloud Storage.
     GoogHash,
+    /// The list of files that the API of Hugging Face gives.
+    Tree,
 }

@@ -4,12 +4,14 @@
 mod guard;
 mod plan;
 mod release;
+mod settle;
 
 use std::time::Duration;
 
 pub use guard::{Guarded, guard};
 pub use plan::{Ask, Check, Held, Plan, plan};
 pub use release::{Progress, RESERVE, Release, release};
+pub use settle::{Holding, settle};
 
 /// What an operator can set of these decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]

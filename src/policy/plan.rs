@@ -30,6 +30,10 @@ pub struct Held {
     pub older: bool,
     /// Not the file, but what the hub said of it.
     pub known: bool,
+    /// Not the file, but that the revision's meaning has none of this name.
+    pub absent: bool,
+    /// Not the file, but that the hub would not give it a moment ago.
+    pub refused: bool,
 }
 
 /// How asking the hub what a revision means has gone, within this request.
@@ -55,6 +59,10 @@ pub enum Plan {
         /// How this is called.
         outcome: Outcome,
     },
+    /// Say that there is no such file, as the hub did.
+    Absent,
+    /// Hand on once more what the hub said a moment ago instead of giving the file.
+    Refuse,
     /// Answer a HEAD from what the hub said.
     Tell,
     /// Ask the hub what the revision means, then plan again.
@@ -76,23 +84,26 @@ pub enum Plan {
 /// Decides. Total: every combination has an answer, and after at most one `Check` and one `Inquire` it is final.
 pub fn plan(rules: &Rules, ask: Ask, held: Held, check: Check, now: Timestamp) -> Plan {
     let anything = held.current || held.older;
-    let fresh = ask.immutable
-        || check == Check::Made
-        || (!ask.no_cache && held.checked_at.is_some_and(|t| t.age(now) <= rules.ref_ttl));
-    let within = anything.then_some(if ask.head { rules.head_budget } else { rules.revalidate_budget });
+    let trusted = ask.immutable || (!ask.no_cache && is_within(held.checked_at, rules.ref_ttl, now));
     if matches!(check, Check::Late | Check::Down) {
-        return stale(rules, held, now);
+        return alone(rules, held, trusted, now);
     }
-    if fresh {
+    let within = anything.then_some(if ask.head { rules.head_budget } else { rules.revalidate_budget });
+    if trusted || check == Check::Made {
         return match (held.current, ask.head) {
             (true, _) => {
                 let asked = check == Check::Made && !ask.immutable;
                 Plan::Serve { older: false, outcome: if asked { Outcome::Revalidated } else { Outcome::Hit } }
             }
+            _ if held.absent => Plan::Absent,
+            _ if held.refused && !ask.no_cache => Plan::Refuse,
             (false, true) if held.known => Plan::Tell,
             (false, true) => Plan::Inquire { within },
             (false, false) => Plan::Fill,
         };
+    }
+    if held.refused && !ask.no_cache {
+        return Plan::Refuse;
     }
     if !ask.head && !anything && !ask.needs_meaning {
         return Plan::Fill;
@@ -100,14 +111,22 @@ pub fn plan(rules: &Rules, ask: Ask, held: Held, check: Check, now: Timestamp) -
     Plan::Check { within }
 }
 
-/// The hub does not answer: serve what is held if it is not too old.
-fn stale(rules: &Rules, held: Held, now: Timestamp) -> Plan {
-    let within_bound = rules.stale_max.is_none_or(|max| held.checked_at.is_none_or(|t| t.age(now) <= max));
-    if (held.current || held.older) && within_bound {
-        Plan::Serve { older: !held.current, outcome: Outcome::Stale }
-    } else {
-        Plan::Fail
+/// No hub answers: what is held is served if it is not too old, and what is known to be absent stays so.
+fn alone(rules: &Rules, held: Held, trusted: bool, now: Timestamp) -> Plan {
+    let bearable =
+        rules.stale_max.is_none_or(|max| held.checked_at.is_none() || is_within(held.checked_at, max, now));
+    match held {
+        Held { current: true, .. } if trusted => Plan::Serve { older: false, outcome: Outcome::Hit },
+        Held { current, older, .. } if (current || older) && bearable => {
+            Plan::Serve { older: !current, outcome: Outcome::Stale }
+        }
+        Held { absent: true, .. } => Plan::Absent,
+        _ => Plan::Fail,
     }
+}
+
+fn is_within(at: Option<Timestamp>, limit: Duration, now: Timestamp) -> bool {
+    at.is_some_and(|at| at.age(now) <= limit)
 }
 
 #[cfg(test)]
@@ -118,7 +137,8 @@ mod tests {
     const BRANCH: Ask = Ask { head: false, no_cache: false, immutable: false, needs_meaning: true };
     const BUCKET: Ask = Ask { needs_meaning: false, ..BRANCH };
     const PINNED: Ask = Ask { immutable: true, ..BRANCH };
-    const NOTHING: Held = Held { checked_at: None, current: false, older: false, known: false };
+    const NOTHING: Held =
+        Held { checked_at: None, current: false, older: false, known: false, absent: false, refused: false };
 
     fn seconds_ago(s: u64) -> Option<Timestamp> {
         Some(Timestamp(NOW.0 - s * 1000))
@@ -192,5 +212,38 @@ mod tests {
         }
         let rules = Rules { stale_max: Some(Duration::from_secs(60)), ..Rules::default() };
         assert_eq!(plan(&rules, BRANCH, held, Check::Down, NOW), Plan::Fail);
+    }
+
+    #[test]
+    fn absence_is_told_as_long_as_the_meaning_is_trusted() {
+        let held = Held { checked_at: seconds_ago(1), absent: true, ..NOTHING };
+        for ask in [BRANCH, head(BRANCH), PINNED, head(PINNED)] {
+            assert_eq!(decide(ask, held, Check::NotMade), Plan::Absent);
+            assert_eq!(decide(ask, held, Check::Down), Plan::Absent);
+        }
+        let held = Held { checked_at: seconds_ago(61), ..held };
+        assert_eq!(decide(BRANCH, held, Check::NotMade), Plan::Check { within: None });
+        assert_eq!(decide(BRANCH, held, Check::Made), Plan::Absent);
+    }
+
+    #[test]
+    fn a_refusal_is_repeated_until_the_client_insists() {
+        let held = Held { refused: true, ..NOTHING };
+        for ask in [BRANCH, BUCKET, head(BUCKET), PINNED] {
+            assert_eq!(decide(ask, held, Check::NotMade), Plan::Refuse);
+            assert_ne!(decide(Ask { no_cache: true, ..ask }, held, Check::NotMade), Plan::Refuse);
+        }
+        assert_eq!(decide(BRANCH, held, Check::Down), Plan::Fail);
+    }
+
+    #[test]
+    fn without_a_hub_what_is_trusted_is_a_hit_and_the_rest_is_stale() {
+        let held = Held { checked_at: seconds_ago(1), current: true, ..NOTHING };
+        let served = |outcome| Plan::Serve { older: false, outcome };
+        assert_eq!(decide(BRANCH, held, Check::Down), served(Outcome::Hit));
+        assert_eq!(decide(Ask { no_cache: true, ..BRANCH }, held, Check::Down), served(Outcome::Stale));
+        assert_eq!(decide(PINNED, Held { checked_at: None, ..held }, Check::Down), served(Outcome::Hit));
+        let known = Held { known: true, ..NOTHING };
+        assert_eq!(decide(head(PINNED), known, Check::Down), Plan::Fail, "the bytes could not follow");
     }
 }

@@ -8,8 +8,8 @@ use crate::body::Body;
 use crate::model::{Outcome, Representation, Timestamp};
 
 /// Fields that a page of another origin may read (transformers.js and the clients that imitate huggingface_hub).
-const EXPOSED: &str = "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, ETag, Location, \
-                       X-Error-Code, X-Error-Message, X-Repo-Commit";
+const EXPOSED: &str = "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, ETag, Link, Location, \
+                       X-Total-Count, X-Error-Code, X-Error-Message, X-Repo-Commit";
 
 /// The fields that every response carries.
 pub(super) fn add_own_fields(headers: &mut HeaderMap, outcome: Outcome, detail: Option<&str>) {

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, header};
 
 use super::{Asked, Proxy, Reply, answer, status};
 use crate::body::{Body, Stored};
-use crate::cache::{Checked, FillError, Follower, Found, Landed, Settled, Ticket};
+use crate::cache::{Checked, Fetcher, FillError, Follower, Found, Landed, Settled, Ticket, View};
 use crate::hub;
 use crate::model::{Entry, Expectation, Hub, Outcome, Resource, Revision, Secret, Timestamp};
 use crate::policy::{self, Ask, Check, Delivery, Guarded, Plan};
@@ -24,46 +23,74 @@ pub(super) struct Refused {
     pub(super) seconds: u64,
 }
 
+/// How a hub that is down was met.
+enum Down {
+    /// By a question about the file.
+    Asked(Arc<Failure>),
+    /// By its fill.
+    Filled(Arc<FillError>),
+}
+
+/// What a request asks, as far as policy wants to know.
+pub(super) fn ask(resource: &Resource, asked: &Asked<'_>) -> Ask {
+    Ask {
+        head: asked.head_only,
+        no_cache: forces_revalidation(&asked.parts.headers),
+        immutable: resource.revision.is_immutable(),
+        needs_meaning: resource.hub == Hub::HuggingFace,
+    }
+}
+
+/// How a branch is read after a question went so.
+pub(super) fn view(check: Check) -> View {
+    match check {
+        Check::NotMade | Check::Made => View::Latest,
+        Check::Late | Check::Down => View::Alone,
+    }
+}
+
 impl Proxy {
     /// Answers GET or HEAD of a file.
     pub(super) async fn file(&self, resource: &Resource, parts: &Parts) -> Reply {
         let asked = Asked::new(parts);
-        let reply = self.planned(resource, &asked).await;
+        let reply = match &self.fetcher {
+            Some(fetcher) => self.planned(fetcher, resource, &asked).await,
+            None => self.held(resource, &asked).await,
+        };
         if asked.head_only { status::without_body(reply) } else { reply }
     }
 
-    async fn planned(&self, resource: &Resource, asked: &Asked<'_>) -> Reply {
-        let ask = Ask {
-            head: asked.head_only,
-            no_cache: forces_revalidation(&asked.parts.headers),
-            immutable: resource.revision.is_immutable(),
-            needs_meaning: resource.hub == Hub::HuggingFace,
-        };
-        let mut check = Check::NotMade;
+    async fn planned(&self, fetcher: &Arc<Fetcher>, resource: &Resource, asked: &Asked<'_>) -> Reply {
+        let ask = ask(resource, asked);
+        let mut check = if fetcher.is_down(resource.hub) { Check::Down } else { Check::NotMade };
         let mut failure = None;
         for _ in 0..MAX_PLANS {
-            let found = match self.cache.look_up(resource) {
+            let found = match self.cache.look_up(resource, view(check)) {
                 Ok(found) => found,
                 Err(error) => return status::of_store(&error),
             };
-            let (question, within) =
-                match policy::plan(&self.rules, ask, found.facts(), check, Timestamp::now()) {
-                    Plan::Serve { older, outcome } => {
-                        let entry = if older { found.older } else { found.current };
-                        let entry = entry.expect("policy serves only what is held");
-                        return self.serve(resource, asked, &entry, outcome).await;
+            let plan = policy::plan(&self.rules, ask, found.facts(), check, Timestamp::now());
+            let (question, within) = match plan {
+                Plan::Check { within } => (resource, within),
+                Plan::Inquire { within } => (&found.subject, within),
+                Plan::Fill => match self.fill(fetcher, resource, asked, &found).await {
+                    Ok(reply) => return reply,
+                    Err(error) => {
+                        (check, failure) = (Check::Down, Some(error));
+                        continue;
                     }
-                    Plan::Tell => {
-                        let known = found.known.expect("policy tells only what is known");
-                        return tell(resource, asked, &known, Outcome::Known);
-                    }
-                    Plan::Fill => return self.fill(resource, asked, found).await,
-                    Plan::Fail => break,
-                    Plan::Check { within } => (resource, within),
-                    Plan::Inquire { within } => (&found.subject, within),
-                };
+                },
+                Plan::Refuse => {
+                    let refused = found.refused.expect("policy repeats only what was refused");
+                    return self.denied(fetcher, resource, asked, &refused).await;
+                }
+                Plan::Fail => break,
+                Plan::Serve { .. } | Plan::Absent | Plan::Tell => {
+                    return self.served(resource, asked, found, plan).await;
+                }
+            };
             let inquired = question != resource || ask.immutable;
-            check = match self.cache.check(question, within).await {
+            check = match fetcher.check(question, within).await {
                 Checked::Late => Check::Late,
                 Checked::Answered(Ok(said)) if inquired => {
                     return tell(resource, asked, &said, Outcome::Asked);
@@ -71,28 +98,68 @@ impl Proxy {
                 Checked::Answered(Ok(_)) => Check::Made,
                 Checked::Answered(Err(error)) => {
                     if !error.is_down() {
-                        return self.denied(resource, asked, &error).await;
+                        return self.denied(fetcher, resource, asked, &error).await;
                     }
-                    failure = Some(error);
+                    failure = Some(Down::Asked(error));
                     Check::Down
                 }
             };
         }
         match failure {
-            Some(failure) => self.denied(resource, asked, &failure).await,
-            None => status::of_failure(&Failure::TimedOut),
+            Some(Down::Asked(failure)) => self.denied(fetcher, resource, asked, &failure).await,
+            Some(Down::Filled(error)) => self.unfilled(fetcher, resource, asked, &error).await,
+            None => status::of_failure(&fetcher.down(resource.hub)),
+        }
+    }
+
+    /// Carries out a plan that needs no hub.
+    pub(super) async fn served(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        found: Found,
+        plan: Plan,
+    ) -> Reply {
+        match (plan, found) {
+            (Plan::Serve { older, outcome }, found) => {
+                let entry = if older { found.older } else { found.current };
+                let entry = entry.expect("policy serves only what is held");
+                self.serve(resource, asked, &entry, outcome).await
+            }
+            (Plan::Tell, Found { known: Some(known), .. }) => tell(resource, asked, &known, Outcome::Known),
+            (_, Found { absent: Some(document), .. }) => {
+                super::api::document_reply(asked, &document, Outcome::Absent)
+            }
+            (..) => status::of_failure(&Failure::TimedOut),
         }
     }
 
     /// The hub says no to a request without credentials; a caller who has some is asked for in person.
-    async fn denied(&self, resource: &Resource, asked: &Asked<'_>, failure: &Failure) -> Reply {
-        let limited =
-            matches!(failure, Failure::Refused(r) if r.status == http::StatusCode::TOO_MANY_REQUESTS);
+    async fn denied(
+        &self,
+        fetcher: &Arc<Fetcher>,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        failure: &Failure,
+    ) -> Reply {
         match asked.parts.headers.get(header::AUTHORIZATION) {
-            Some(credential) if failure.is_denied() || limited => {
-                self.private(resource, asked, Secret::new(credential.clone())).await
+            Some(credential) if failure.depends_on_caller() => {
+                self.private(fetcher, resource, asked, Secret::new(credential.clone())).await
             }
             _ => status::of_failure(failure),
+        }
+    }
+
+    async fn unfilled(
+        &self,
+        fetcher: &Arc<Fetcher>,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        error: &FillError,
+    ) -> Reply {
+        match error {
+            FillError::Upstream(failure) => self.denied(fetcher, resource, asked, failure).await,
+            other => status::of_fill(other),
         }
     }
 
@@ -172,7 +239,7 @@ impl Proxy {
             return Ok(None);
         }
         let now = Timestamp::now();
-        let root = self.cache.upstream().root(resource.hub);
+        let root = self.cache.roots().root(resource.hub);
         let at_commit = commit.map(|c| resource.at(Revision::Commit(c.clone())).key(root));
         let keys = at_commit.into_iter().chain([resource.key(root)]);
         let until = keys.filter_map(|key| self.cache.store().mark(&key, now)).max();
@@ -187,20 +254,26 @@ impl Proxy {
     }
 
     /// Fetches the file, or follows whoever does.
-    async fn fill(&self, resource: &Resource, asked: &Asked<'_>, found: Found) -> Reply {
-        let ticket = match self.cache.follow(&found.subject, resource) {
+    ///
+    /// # Errors
+    /// When the hub is down, and something older may do.
+    async fn fill(
+        &self,
+        fetcher: &Arc<Fetcher>,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        found: &Found,
+    ) -> Result<Reply, Down> {
+        let ticket = match fetcher.follow(&found.subject, resource) {
             Ok(ticket) => ticket,
-            Err(error) => return status::of_fill(&error),
+            Err(error) => return Ok(status::of_fill(&error)),
         };
         match self.settle(&ticket, resource, asked).await {
-            Ok(Settled::Landed(landed)) => self.landed(resource, asked, &ticket, landed).await,
-            Ok(Settled::Coming(head)) => self.follow(resource, asked, ticket, &head).await,
-            Err(error) => match (&*error, found.older) {
-                (FillError::Upstream(failure), Some(older)) if failure.is_down() => {
-                    self.serve(resource, asked, &older, Outcome::Stale).await
-                }
-                (FillError::Upstream(failure), _) => self.denied(resource, asked, failure).await,
-                (other, _) => status::of_fill(other),
+            Ok(Settled::Landed(landed)) => Ok(self.landed(resource, asked, &ticket, landed).await),
+            Ok(Settled::Coming(head)) => Ok(self.follow(resource, asked, ticket, &head).await),
+            Err(error) => match &*error {
+                FillError::Upstream(failure) if failure.is_down() => Err(Down::Filled(error)),
+                other => Ok(self.unfilled(fetcher, resource, asked, other).await),
             },
         }
     }
@@ -311,11 +384,9 @@ fn add_location(
     else {
         return;
     };
-    let host = asked.parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
-    let Some(host) = host.and_then(|h| h.parse::<Authority>().ok()) else { return };
-    let prefix = if asked.parts.uri.path().starts_with("/hub/") { "/hub/huggingface" } else { "" };
+    let Some(base) = asked.base() else { return };
     let path = hub::file_path(&resource.at(Revision::Commit(commit.clone())));
-    if let Ok(location) = HeaderValue::try_from(format!("http://{host}{prefix}{path}")) {
+    if let Ok(location) = HeaderValue::try_from(format!("{base}{path}")) {
         headers.insert(header::LOCATION, location);
     }
 }

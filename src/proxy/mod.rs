@@ -5,19 +5,23 @@
 //! ends badly after a good head is `broken` or `client-gone`.
 
 mod answer;
+mod api;
 mod file;
+mod offline;
 mod private;
 mod status;
 
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::body::{Body, BodyEnd};
-use crate::cache::Cache;
+use crate::cache::{Cache, Fetcher};
 use crate::model::{Hub, Outcome};
 use crate::policy::Rules;
 use crate::request::{Reject, Target, classify, is_preflight};
@@ -27,6 +31,8 @@ use crate::telemetry::Telemetry;
 pub struct Proxy {
     rules: Rules,
     cache: Arc<Cache>,
+    /// The way to the hubs; offline there is none.
+    fetcher: Option<Arc<Fetcher>>,
     telemetry: Telemetry,
 }
 
@@ -37,9 +43,14 @@ struct Reply {
 }
 
 impl Proxy {
-    /// A proxy by these rules over this cache.
-    pub fn new(rules: Rules, cache: Arc<Cache>, telemetry: Telemetry) -> Arc<Self> {
-        Arc::new(Self { rules, cache, telemetry })
+    /// A proxy by these rules over this cache; without a fetcher it is offline.
+    pub fn new(
+        rules: Rules,
+        cache: Arc<Cache>,
+        fetcher: Option<Arc<Fetcher>>,
+        telemetry: Telemetry,
+    ) -> Arc<Self> {
+        Arc::new(Self { rules, cache, fetcher, telemetry })
     }
 
     /// Answers one request.
@@ -53,19 +64,26 @@ impl Proxy {
             _ if is_preflight(&head.method, &head.headers) => preflight(),
             Err(reject) => rejected(&reject),
             Ok(Target::File(resource)) => self.file(&resource, &head).await,
+            Ok(Target::Question(question)) => self.question(question, head, body).await,
             Ok(Target::Pass { hub, path_and_query }) => {
-                self.pass(hub, &path_and_query, Request::from_parts(head, body)).await
+                self.pass(hub, &path_and_query, Request::from_parts(head, body), Outcome::Passed).await
             }
         };
         self.finish(reply, hub, method, path, began)
     }
 
-    async fn pass(&self, hub: Hub, path_and_query: &str, request: Request<Incoming>) -> Reply {
-        match self.cache.upstream().pass(hub, path_and_query, request).await {
+    /// Hands a request on to a hub.
+    async fn pass<B>(&self, hub: Hub, path_and_query: &str, request: Request<B>, outcome: Outcome) -> Reply
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let Some(fetcher) = &self.fetcher else { return status::nothing_passes() };
+        match fetcher.upstream().pass(hub, path_and_query, request).await {
             Ok(answer) => {
                 let mut response = answer.map(Body::passed);
-                answer::add_own_fields(response.headers_mut(), Outcome::Passed, None);
-                Reply { response, outcome: Outcome::Passed }
+                answer::add_own_fields(response.headers_mut(), outcome, None);
+                Reply { response, outcome }
             }
             Err(failure) => status::of_failure(&failure),
         }
@@ -164,5 +182,13 @@ struct Asked<'a> {
 impl<'a> Asked<'a> {
     fn new(parts: &'a Parts) -> Self {
         Self { parts, head_only: parts.method == Method::HEAD }
+    }
+
+    /// The URL under which the client sees the hub, for links that must lead back here.
+    fn base(&self) -> Option<String> {
+        let host = self.parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
+        let host = host.and_then(|h| h.parse::<Authority>().ok())?;
+        let prefix = if self.parts.uri.path().starts_with("/hub/") { "/hub/huggingface" } else { "" };
+        Some(format!("http://{host}{prefix}"))
     }
 }

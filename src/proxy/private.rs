@@ -1,20 +1,28 @@
 //! Files that only the caller's own credential opens: fetched for that caller, verified, and kept nowhere.
 
+use std::sync::Arc;
+
 use http::{StatusCode, header};
 
 use super::file::{Refused, tell};
 use super::{Asked, Proxy, Reply, answer, status};
 use crate::body::{Body, Broken};
-use crate::cache::{FillError, Settled};
+use crate::cache::{Fetcher, FillError, Settled};
 use crate::model::{Outcome, Resource, Secret};
 use crate::request::{Conditions, Range};
 use crate::upstream::{Answer, Failure, Want};
 
 impl Proxy {
     /// Answers with what the hub gives this caller. Nothing of it, not even that it exists, is remembered.
-    pub(super) async fn private(&self, resource: &Resource, asked: &Asked<'_>, credential: Secret) -> Reply {
+    pub(super) async fn private(
+        &self,
+        fetcher: &Arc<Fetcher>,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        credential: Secret,
+    ) -> Reply {
         if asked.head_only {
-            return match self.cache.upstream().inquire(resource, Some(&credential)).await {
+            return match fetcher.upstream().inquire(resource, Some(&credential)).await {
                 Ok(said) => tell(resource, asked, &said, Outcome::Private),
                 Err(failure) => status::of_failure(&failure),
             };
@@ -32,15 +40,21 @@ impl Proxy {
             _ => None,
         };
         if let Some((start, end)) = part
-            && let Some(reply) = self.private_part(resource, start, end, &credential).await
+            && let Some(reply) = private_part(fetcher, resource, start, end, &credential).await
         {
             return reply;
         }
-        self.private_whole(resource, asked, credential).await
+        self.private_whole(fetcher, resource, asked, credential).await
     }
 
-    async fn private_whole(&self, resource: &Resource, asked: &Asked<'_>, credential: Secret) -> Reply {
-        let ticket = match self.cache.fetch_privately(resource, credential) {
+    async fn private_whole(
+        &self,
+        fetcher: &Arc<Fetcher>,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        credential: Secret,
+    ) -> Reply {
+        let ticket = match fetcher.fetch_privately(resource, credential) {
             Ok(ticket) => ticket,
             Err(error) => return status::of_fill(&error),
         };
@@ -51,40 +65,40 @@ impl Proxy {
             Err(error) => status::of_fill(&error),
         }
     }
+}
 
-    /// A part is handed on as the hub sends it; nothing can be checked of it but its place. `None` when it lies outside
-    /// of the file, whose size the whole file tells.
-    async fn private_part(
-        &self,
-        resource: &Resource,
-        start: u64,
-        end: Option<u64>,
-        credential: &Secret,
-    ) -> Option<Reply> {
-        let want = Want { start, end, validator: None };
-        let answer = match self.cache.upstream().fetch(resource, &want, Some(credential)).await {
-            Ok(answer) => answer,
-            Err(Failure::OutOfRange) => return None,
-            Err(failure) => return Some(status::of_failure(&failure)),
-        };
-        let file = &answer.expectation.representation;
-        let mut response = answer::file_head(file, None, Outcome::Private, Some("unverified"));
-        let size = match (answer.end, file.size) {
-            (Some(end), Some(size)) if end > answer.start && end <= size => {
-                answer::set_part(&mut response, answer.start, end, size);
-                Some(end - answer.start)
-            }
-            _ => {
-                *response.status_mut() = StatusCode::OK;
-                file.size
-            }
-        };
-        if let Some(size) = size {
-            answer::set_length(response.headers_mut(), size);
+/// A part is handed on as the hub sends it; nothing can be checked of it but its place. `None` when it lies outside
+/// of the file, whose size the whole file tells.
+async fn private_part(
+    fetcher: &Arc<Fetcher>,
+    resource: &Resource,
+    start: u64,
+    end: Option<u64>,
+    credential: &Secret,
+) -> Option<Reply> {
+    let want = Want { start, end, validator: None };
+    let answer = match fetcher.upstream().fetch(resource, &want, Some(credential)).await {
+        Ok(answer) => answer,
+        Err(Failure::OutOfRange) => return None,
+        Err(failure) => return Some(status::of_failure(&failure)),
+    };
+    let file = &answer.expectation.representation;
+    let mut response = answer::file_head(file, None, Outcome::Private, Some("unverified"));
+    let size = match (answer.end, file.size) {
+        (Some(end), Some(size)) if end > answer.start && end <= size => {
+            answer::set_part(&mut response, answer.start, end, size);
+            Some(end - answer.start)
         }
-        *response.body_mut() = handed_on(answer, size);
-        Some(Reply { response, outcome: Outcome::Private })
+        _ => {
+            *response.status_mut() = StatusCode::OK;
+            file.size
+        }
+    };
+    if let Some(size) = size {
+        answer::set_length(response.headers_mut(), size);
     }
+    *response.body_mut() = handed_on(answer, size);
+    Some(Reply { response, outcome: Outcome::Private })
 }
 
 fn handed_on(answer: Answer, size: Option<u64>) -> Body {

@@ -24,7 +24,8 @@ pub(super) fn of_failure(failure: &Failure) -> Reply {
         | Failure::BadRedirect(_)
         | Failure::Encoding(_)
         | Failure::Shifted
-        | Failure::OutOfRange => (StatusCode::BAD_GATEWAY, Outcome::Unreachable),
+        | Failure::OutOfRange
+        | Failure::TooLong { .. } => (StatusCode::BAD_GATEWAY, Outcome::Unreachable),
     };
     tracing::warn!(error = %failure, cause = chain(failure), "the hub gave no answer that can be used");
     answer::text(status, outcome, &failure.to_string())
@@ -82,6 +83,44 @@ pub(super) fn of_store(error: &StoreError) -> Reply {
         }
     };
     answer::text(status, outcome, "the store failed; its log says why")
+}
+
+/// Something that is not held, while there is no way to any hub. 403, because clients try that no second time, and
+/// huggingface_hub shows the text; never a 404, which some take for the hub's word that it does not exist.
+pub(super) fn not_here(what: &str, command: &str) -> Reply {
+    let text = format!(
+        "{what} is not held, and this server is offline. To bring it, run this server where it has a network, without \
+         --offline, and then: {command}"
+    );
+    with_message(StatusCode::FORBIDDEN, Outcome::Offline, &text)
+}
+
+/// Something that only a hub can do, while there is no way to any.
+pub(super) fn nothing_passes() -> Reply {
+    let text = "this server is offline, and what was asked for can only be had from the hub";
+    with_message(StatusCode::FORBIDDEN, Outcome::Offline, text)
+}
+
+/// A list of paths that is too long.
+pub(super) fn list_too_long(limit: usize) -> Reply {
+    let text = format!("the list of paths is longer than {limit} bytes; ask for fewer at a time");
+    answer::text(StatusCode::PAYLOAD_TOO_LARGE, Outcome::Rejected, &text)
+}
+
+/// A request whose body did not come.
+pub(super) fn body_cut() -> Reply {
+    answer::text(StatusCode::BAD_REQUEST, Outcome::Rejected, "the body of the request broke off")
+}
+
+/// A text of our own that Hugging Face clients show too.
+fn with_message(status: StatusCode, outcome: Outcome, text: &str) -> Reply {
+    let mut reply = answer::text(status, outcome, text);
+    let ascii = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+    let line: String = text.chars().map(ascii).collect();
+    if let Ok(value) = HeaderValue::try_from(line) {
+        reply.response.headers_mut().insert("x-error-message", value);
+    }
+    reply
 }
 
 /// A range that could join wrong bytes to right ones.

@@ -2,14 +2,17 @@
 
 use http::{Method, Uri};
 
+use super::api;
 use super::path::{Reject, Segment, split};
-use crate::model::{Hub, Repo, RepoKind, Resource, Revision, is_firefox_revision};
+use crate::model::{Hub, Question, Repo, RepoKind, Resource, Revision, is_firefox_revision};
 
 /// What the client addressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// One file at a hub; served from the cache.
     File(Resource),
+    /// A question to the API of Hugging Face; answered from the cache. The paths of `paths-info` are still in the body.
+    Question(Question),
     /// Anything else of a hub; handed to it as it is. The path keeps the client's own encoding.
     Pass {
         /// Which hub.
@@ -24,13 +27,14 @@ impl Target {
     pub fn hub(&self) -> Hub {
         match self {
             Self::File(resource) => resource.hub,
+            Self::Question(_) => Hub::HuggingFace,
             Self::Pass { hub, .. } => *hub,
         }
     }
 }
 
-/// Decides what a request addresses, in this order: reserved first segments, the layout of Hugging Face, the layout
-/// of the Mozilla hub, and for everything else Hugging Face uncached.
+/// Decides what a request addresses, in this order: reserved first segments, the API and the layout of Hugging Face,
+/// the layout of the Mozilla hub, and for everything else Hugging Face uncached.
 ///
 /// # Errors
 /// Says what is wrong with the path; the caller answers 400 (or what [`Reject`] calls for).
@@ -56,6 +60,12 @@ pub fn classify(method: &Method, uri: &Uri) -> Result<Target, Reject> {
         return Ok(Target::File(resource));
     }
     check_passed(rest)?;
+    if hub != Some(Hub::Mozilla)
+        && rest.first().is_some_and(|s| s.text == "api")
+        && let Some(question) = api::question(method, rest, uri.query())
+    {
+        return Ok(Target::Question(question));
+    }
     let path = raw_suffix(uri.path(), skipped);
     let path_and_query = match uri.query() {
         Some(query) => format!("{path}?{query}"),
@@ -84,7 +94,8 @@ fn hugging_face(segments: &[Segment]) -> Result<Option<Resource>, Reject> {
     let (kind, rest) = match segments.first().map(|s| s.text.as_str()) {
         Some("datasets") => (RepoKind::Dataset, &segments[1..]),
         Some("spaces") => (RepoKind::Space, &segments[1..]),
-        Some("api") | None => return Ok(None),
+        Some("api") => return api::resolve_cache(segments),
+        None => return Ok(None),
         Some(_) => (RepoKind::Model, segments),
     };
     let is_resolve = |at: usize| rest.get(at).is_some_and(|s| s.text == "resolve");
@@ -176,6 +187,7 @@ mod tests {
     fn shown(path: &str) -> String {
         match get(path) {
             Ok(Target::File(r)) => r.to_string(),
+            Ok(Target::Question(question)) => format!("ask {question}"),
             Ok(Target::Pass { hub, path_and_query }) => format!("pass {hub} {path_and_query}"),
             Err(reject) => format!("{reject:?}"),
         }
@@ -197,8 +209,8 @@ mod tests {
             ("/hub/huggingface/acme/tiny/resolve/main/x", "huggingface:acme/tiny@main/x"),
             ("/hub/huggingface/api/models/a/b?x=1", "pass huggingface /api/models/a/b?x=1"),
             ("/hub/mozilla/x", "pass mozilla /x"),
-            ("/api/models/a/b/revision/main", "pass huggingface /api/models/a/b/revision/main"),
-            ("/api/models/a/b/tree/main/a%2Fb", "pass huggingface /api/models/a/b/tree/main/a%2Fb"),
+            ("/api/models/a/b/revision/main", "ask huggingface:a/b@main info"),
+            ("/hub/huggingface/api/models/a/b/tree/main/a%2Fb", "ask huggingface:a/b@main tree/a/b"),
             ("/datasets/x/v1.0/a", "pass huggingface /datasets/x/v1.0/a"),
             ("/", "pass huggingface /"),
             ("/rs/v1/", "NoMirror"),

@@ -3,10 +3,12 @@
 //! Everything here is parsed once, at the edge, into types that cannot be wrong. Paths are split before they are
 //! decoded, because a revision such as `refs%2Fpr%2F1` is one segment.
 
+mod api;
 mod classify;
 mod fields;
 mod path;
 
+pub use api::asked_paths;
 pub use classify::{Target, classify};
 pub use fields::{Conditions, Range, Selected, client_is_firefox, forces_revalidation, is_preflight, select};
 pub use path::{Reject, encode_path, encode_segment};

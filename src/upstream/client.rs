@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Pool;
@@ -15,11 +15,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
+use super::names::Names;
 use super::redirect::{is_redirect, same_origin, target};
 use super::tls::{BuildError, connector};
 use super::{Failure, FileBody, Refusal, Settings};
 use crate::hub::{self, Hop};
-use crate::model::{Expectation, Hub, HubRoot, Resource, Secret, Timestamp};
+use crate::model::{Expectation, Hub, HubRoot, Repo, Resource, Secret, Timestamp};
 use crate::telemetry::Telemetry;
 
 /// Largest head of a response, and largest piece of a body that is read at once, in bytes.
@@ -27,7 +28,7 @@ const MAX_HEAD: usize = 400 * 1024;
 /// Most header fields of a response.
 const MAX_FIELDS: usize = 100;
 /// Longest text of a refusal that is read, in bytes.
-const MAX_REFUSAL: usize = 16 * 1024;
+pub(super) const MAX_REFUSAL: usize = 16 * 1024;
 /// Hosts whose connections are counted; a hub that redirects to ever new hosts makes the count start again.
 const MAX_HOSTS: usize = 256;
 
@@ -38,6 +39,7 @@ pub struct Client {
     pub(super) pool: Pool<HttpsConnector<HttpConnector>, RequestBody>,
     pub(super) settings: Settings,
     pub(super) telemetry: Telemetry,
+    pub(super) names: Names,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
@@ -79,17 +81,18 @@ impl Client {
             .http1_max_buf_size(MAX_HEAD)
             .http1_max_headers(MAX_FIELDS)
             .build(connector(&settings)?);
-        Ok(Self { pool, settings, telemetry, hosts: Mutex::default() })
+        let names = Names::new(settings.names_ttl);
+        Ok(Self { pool, settings, telemetry, names, hosts: Mutex::default() })
     }
 
     /// Where a hub is.
     pub fn root(&self, hub: Hub) -> &HubRoot {
-        &self.settings.roots[&hub]
+        self.settings.roots.root(hub)
     }
 
-    /// Other roots whose entries count as this hub's own.
-    pub fn equivalents(&self, hub: Hub) -> &[HubRoot] {
-        self.settings.equivalents.get(&hub).map_or(&[], Vec::as_slice)
+    /// What a repository is called now, as far as its hub has said.
+    pub fn name_of(&self, hub: Hub, repo: &Repo) -> Repo {
+        self.names.current(hub, repo)
     }
 
     /// The limits in force.
@@ -121,6 +124,7 @@ impl Client {
                     break;
                 }
                 self.count_hops(&hops)?;
+                self.names.learn(resource.hub, self.root(resource.hub), &url, &next);
                 url = next;
             } else if hop.status.is_success() {
                 break;
@@ -156,7 +160,9 @@ impl Client {
             }
             drain(body).await;
             drop(permit);
-            url = target(&url, &hop.headers)?;
+            let next = target(&url, &hop.headers)?;
+            self.names.learn(resource.hub, self.root(resource.hub), &url, &next);
+            url = next;
             hops.push(hop);
             self.count_hops(&hops)?;
         }
@@ -181,11 +187,7 @@ impl Client {
             let text = text.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes);
             return Err(refused(&last, text.unwrap_or_default()));
         }
-        let gzip = match last.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-            None | Some(b"" | b"identity") => false,
-            Some(b"gzip" | b"x-gzip") => true,
-            Some(other) => return Err(Failure::Encoding(String::from_utf8_lossy(other).into_owned())),
-        };
+        let gzip = is_gzip(&last.headers)?;
         let (start, end) = match (status, hub::content_range(&last.headers)) {
             (StatusCode::PARTIAL_CONTENT, Some((first, last, _))) if first == want.start && !gzip => {
                 (first, Some(last + 1))
@@ -203,7 +205,9 @@ impl Client {
     }
 
     fn url(&self, resource: &Resource) -> Result<Url, Failure> {
-        let text = format!("{}{}", self.root(resource.hub), hub::file_path(resource));
+        let repo = self.name_of(resource.hub, &resource.repo);
+        let path = hub::file_path(&Resource { repo, ..resource.clone() });
+        let text = format!("{}{path}", self.root(resource.hub));
         Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))
     }
 
@@ -221,7 +225,18 @@ impl Client {
         headers: HeaderMap,
         hub: Hub,
     ) -> Result<Response<Incoming>, Failure> {
-        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        self.send_with(method, url, headers, hub, Bytes::new()).await
+    }
+
+    pub(super) async fn send_with(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        hub: Hub,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, Failure> {
+        let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() =
@@ -235,7 +250,7 @@ impl Client {
     }
 
     /// A place among the bodies that are read from one host; waiting for it counts against the head's time limit.
-    async fn permit(&self, url: &Url) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) async fn permit(&self, url: &Url) -> Result<OwnedSemaphorePermit, Failure> {
         let host = url.authority().to_owned();
         let places = {
             let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -250,7 +265,7 @@ impl Client {
     }
 }
 
-fn request_headers(credential: Option<&Secret>) -> HeaderMap {
+pub(super) fn request_headers(credential: Option<&Secret>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let agent = concat!("hubcache/", env!("CARGO_PKG_VERSION"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
@@ -279,7 +294,16 @@ fn add_range(headers: &mut HeaderMap, want: &Want) {
     }
 }
 
-fn refused(hop: &Hop, body: Bytes) -> Failure {
+/// Whether a body is gzip-encoded; anything else but identity cannot be read.
+pub(super) fn is_gzip(headers: &HeaderMap) -> Result<bool, Failure> {
+    match headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"" | b"identity") => Ok(false),
+        Some(b"gzip" | b"x-gzip") => Ok(true),
+        Some(other) => Err(Failure::Encoding(String::from_utf8_lossy(other).into_owned())),
+    }
+}
+
+pub(super) fn refused(hop: &Hop, body: Bytes) -> Failure {
     Failure::Refused(Box::new(Refusal::new(hop.status, hop.at_hub, &hop.headers, body)))
 }
 

@@ -25,6 +25,11 @@ pub enum Failure {
     Shifted,
     /// 416: the file is shorter than it was.
     OutOfRange,
+    /// An answer of the API that is longer than is read at once, in bytes.
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
     /// Any other status.
     Refused(Box<Refusal>),
 }
@@ -40,10 +45,15 @@ impl Failure {
         }
     }
 
-    /// Whether the hub says that the caller may not read the file, or that there is none: with other credentials
-    /// the answer may be another.
+    /// Whether the hub says that the caller may not read the file, or that there is none.
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Refused(r) if r.at_hub && matches!(r.status.as_u16(), 401 | 403 | 404))
+    }
+
+    /// Whether with other credentials the answer may be another: access is denied, or asked for too often.
+    pub fn depends_on_caller(&self) -> bool {
+        let limited = |r: &Refusal| r.at_hub && r.status == StatusCode::TOO_MANY_REQUESTS;
+        self.is_denied() || matches!(self, Self::Refused(r) if limited(r))
     }
 
     /// How long the hub asked to be left alone.
@@ -65,6 +75,7 @@ impl fmt::Display for Failure {
             Self::Encoding(name) => write!(f, "the hub sent the encoding {name:?}, which was not asked for"),
             Self::Shifted => f.write_str("the hub sent another range than it was asked for"),
             Self::OutOfRange => f.write_str("the hub's file is shorter than it was"),
+            Self::TooLong { limit } => write!(f, "the hub's answer is longer than {limit} bytes"),
             Self::Refused(r) => {
                 let whose = if r.at_hub { "hub" } else { "hub's content network" };
                 write!(f, "the {whose} answered {}", r.status)

@@ -6,32 +6,32 @@
 //! for. A body is a [`FileBody`]: it stalls at most `stall_timeout`, decodes gzip that a hub sends unasked, and holds
 //! the permit of its host until it ends.
 
+mod ask;
 mod body;
 mod client;
 mod failure;
+mod names;
 mod pass;
 mod redirect;
 mod tls;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use ask::{Inquiry, Said};
 pub use body::{FileBody, Interrupt};
 pub use client::{Answer, Client, Want};
 pub use failure::{Failure, Refusal};
 pub use pass::PassBody;
 pub use tls::BuildError;
 
-use crate::model::{Hub, HubRoot};
+use crate::model::Roots;
 
 /// What an operator can set of the way upstream.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where each hub is.
-    pub roots: BTreeMap<Hub, HubRoot>,
-    /// Other roots whose entries count as this hub's own.
-    pub equivalents: BTreeMap<Hub, Vec<HubRoot>>,
+    /// Where the hubs are.
+    pub roots: Roots,
     /// PEM certificates to trust besides the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Longest wait for a connection.
@@ -46,6 +46,8 @@ pub struct Settings {
     pub backoff: Duration,
     /// Longest wait between tries, also when the hub's Retry-After asks for more.
     pub backoff_max: Duration,
+    /// How long the new name of a repository is remembered.
+    pub names_ttl: Duration,
     /// Redirects followed for one request.
     pub max_redirects: usize,
     /// Largest file that is fetched, in bytes.
@@ -56,10 +58,8 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let root = |hub: Hub| HubRoot::parse(hub.default_root()).expect("the built-in roots are URLs");
         Self {
-            roots: Hub::ALL.into_iter().map(|hub| (hub, root(hub))).collect(),
-            equivalents: BTreeMap::new(),
+            roots: Roots::default(),
             ca_bundle: None,
             connect_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
@@ -67,6 +67,7 @@ impl Default for Settings {
             attempts: 6,
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(10),
+            names_ttl: Duration::from_secs(60),
             max_redirects: 8,
             max_file_bytes: 1 << 40,
             max_connections_per_host: 32,

@@ -56,7 +56,7 @@ pub(super) fn connector(settings: &Settings) -> Result<HttpsConnector<HttpConnec
         add_bundle(&mut roots, file)?;
     }
     // The system's certificates are read only where a hub is reached by TLS: a test against loopback needs none.
-    if settings.roots.values().any(|r| r.as_str().starts_with("https:")) {
+    if settings.roots.any_over_tls() {
         let native = rustls_native_certs::load_native_certs();
         for error in &native.errors {
             tracing::warn!(%error, "some of the system's certificates cannot be read");
