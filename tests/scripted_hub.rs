@@ -256,6 +256,131 @@ fn the_api_lists_repositories_and_trees() {
     assert_eq!(paths(&info), ["config.json", "onnx/model.onnx"]);
 }
 
+/// One page of the API and the path and query of the next.
+fn page(hub: &ScriptedHub, path: &str) -> (serde_json::Value, Reply, Option<String>) {
+    let reply = client::get(&format!("{}{path}", hub.url()));
+    assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+    let next = reply.header("link").map(|link| {
+        let (url, rest) = link.trim_start_matches('<').split_once('>').expect("a link in brackets");
+        assert_eq!(rest, "; rel=\"next\"");
+        url.strip_prefix(hub.url()).expect("an absolute URL").to_owned()
+    });
+    (serde_json::from_slice(&reply.body).expect("the API speaks JSON"), reply, next)
+}
+
+#[test]
+fn a_large_tree_comes_in_pages_of_a_thousand() {
+    let hub = ScriptedHub::start();
+    let files = File::many(2_500);
+    let commit = hub.hf("acme/many").commit(files.clone());
+    let mut next = Some("/api/models/acme/many/tree/main?recursive=True&expand=False".to_owned());
+    let mut sizes = Vec::new();
+    let mut listed = Vec::new();
+    while let Some(path) = next {
+        let (entries, reply, following) = page(&hub, &path);
+        let entries = entries.as_array().unwrap().clone();
+        assert_eq!(reply.header("x-repo-commit"), Some(&*commit));
+        sizes.push(entries.len());
+        listed.extend(entries.into_iter().filter(|e| e["type"] == "file"));
+        next = following;
+    }
+    assert_eq!(sizes, [1_000, 1_000, 526], "with 25 folders and the one that holds them");
+    assert!(listed.iter().map(|e| e["path"].as_str().unwrap()).eq(files.iter().map(|f| &*f.path)));
+    let (entries, _, next) = page(&hub, "/api/models/acme/many/tree/main/shards%2F00?expand=true");
+    assert_eq!((entries.as_array().unwrap().len(), next.is_some()), (50, true));
+    let (entries, _, _) = page(&hub, &next.unwrap());
+    assert_eq!(entries[0]["path"], "shards/00/part-00050-of-02500.txt");
+}
+
+#[test]
+fn an_expanded_entry_tells_its_last_commit_and_its_scan() {
+    let hub = ScriptedHub::start();
+    let model = hub.hf("acme/tiny");
+    let old = model.commit([File::small("a/old.txt", "old"), File::small("b/new.txt", "1")]);
+    let new = model.commit([File::small("a/old.txt", "old"), File::small("b/new.txt", "2")]);
+    let (entries, ..) = page(&hub, "/api/models/acme/tiny/tree/main?recursive=true&expand=true");
+    let last = |path: &str| {
+        let entry = entries.as_array().unwrap().iter().find(|e| e["path"] == path).unwrap();
+        entry["lastCommit"]["id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!([last("a"), last("a/old.txt")], [&*old; 2]);
+    assert_eq!([last("b"), last("b/new.txt")], [&*new; 2]);
+    assert_eq!(entries[1]["securityFileStatus"]["status"], "safe");
+
+    for body in
+        ["paths=b%2Fnew.txt&paths=none&expand=True", r#"{"paths": ["b/new.txt", "none"], "expand": true}"#]
+    {
+        let url = format!("{}/api/models/acme/tiny/paths-info/main", hub.url());
+        let info = Request::new("POST", &url).body(body.as_bytes()).send();
+        let info: serde_json::Value = serde_json::from_slice(&info.body).unwrap();
+        assert_eq!(info, serde_json::json!([entries[3]]), "{body}");
+    }
+}
+
+#[test]
+fn names_of_commits_are_told_by_their_kind() {
+    let hub = ScriptedHub::start();
+    let model = hub.hf("acme/tiny");
+    let commit = model.commit([File::small("a.txt", "a")]);
+    model.branch("feature/x", &commit).branch("refs/pr/1", &commit).branch("refs/convert/parquet", &commit);
+    model.tag("v1", &commit);
+    let named = |said: &serde_json::Value, kind: &str| -> Vec<[String; 2]> {
+        let text = |e: &serde_json::Value, key: &str| e[key].as_str().unwrap().to_owned();
+        let all = said[kind].as_array().unwrap();
+        assert!(all.iter().all(|e| e["targetCommit"] == *commit));
+        all.iter().map(|e| [text(e, "name"), text(e, "ref")]).collect()
+    };
+    let (said, ..) = page(&hub, "/api/models/acme/tiny/refs");
+    assert_eq!(
+        named(&said, "branches"),
+        [["feature/x", "refs/heads/feature/x"], ["main", "refs/heads/main"]]
+    );
+    assert_eq!(named(&said, "tags"), [["v1", "refs/tags/v1"]]);
+    assert_eq!(named(&said, "converts"), [["parquet", "refs/convert/parquet"]]);
+    assert_eq!(said.get("pullRequests"), None);
+    let (said, ..) = page(&hub, "/api/models/acme/tiny/refs?include_prs=1");
+    assert_eq!(named(&said, "pullRequests"), [["refs/pr/1", "refs/pr/1"]]);
+    assert_eq!(client::head(&format!("{}/acme/tiny/resolve/v1/a.txt", hub.url())).status, 307);
+}
+
+#[test]
+fn commits_come_in_pages_with_their_number() {
+    let hub = ScriptedHub::start();
+    let mut made: Vec<_> =
+        (0..5).map(|i| hub.hf("acme/tiny").commit([File::small("a.txt", i.to_string())])).collect();
+    made.reverse();
+    hub.page_size(2);
+    let mut next = Some("/api/models/acme/tiny/commits/main?expand%5B%5D=formatted".to_owned());
+    let mut listed = Vec::new();
+    while let Some(path) = next {
+        let (commits, reply, following) = page(&hub, &path);
+        assert_eq!(reply.header("x-total-count"), Some("5"));
+        assert_eq!(commits[0]["formatted"]["title"], "<p>scripted</p>");
+        listed.extend(commits.as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap().to_owned()));
+        next = following;
+    }
+    assert_eq!(listed, made);
+}
+
+#[test]
+fn a_repository_is_described_as_its_kind_and_by_what_is_expanded() {
+    let hub = ScriptedHub::start();
+    for id in ["acme/tiny", "datasets/acme/tiny", "spaces/acme/tiny"] {
+        hub.hf(id).commit([File::xet("a.bin", noise(10)), File::small("b.txt", "b")]);
+    }
+    let said = |path: &str| page(&hub, path).0;
+    assert_eq!(said("/api/models/acme/tiny")["modelId"], "acme/tiny");
+    assert_eq!(said("/api/datasets/acme/tiny").get("modelId"), None);
+    assert_eq!(said("/api/spaces/acme/tiny")["sdk"], "static");
+    assert_eq!(said("/api/models/acme/tiny?blobs=True")["siblings"][0]["size"], 10);
+    assert_eq!(said("/api/models/acme/tiny?securityStatus=true")["securityRepoStatus"]["scansDone"], true);
+    assert_eq!(said("/api/models/acme/tiny").get("xetEnabled"), None);
+    let some = said("/api/models/acme/tiny?expand=xetEnabled&expand%5B%5D=downloads&expand=safetensors");
+    let names: Vec<_> = some.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["_id", "downloads", "id", "xetEnabled"]);
+    assert_eq!(client::get(&format!("{}/api/models/acme/tiny?expand=nonsense", hub.url())).status, 400);
+}
+
 #[test]
 fn a_branch_moves_between_two_requests() {
     let (hub, old) = hub_with(File::direct("a.txt", "old"));

@@ -6,17 +6,20 @@
 //! show that nobody went there). It runs on threads of its own, so that blocking and async tests can use it
 //! alike, and it ends when it is dropped.
 //!
-//! What it *says* is computed from published content without I/O (`huggingface`, `mozilla`, `answer`); what it
+//! What it *says* is computed from published content without I/O (`huggingface`, `api`, `mozilla`, `answer`); what it
 //! *does* to the bytes on the way out is a list of faults and gates (`fault`, `gate`), and what it *saw* stands
 //! in a journal (`journal`) that tests can wait on.
 
 mod answer;
+mod api;
 mod connection;
 mod content;
 mod fault;
 mod gate;
 mod huggingface;
+mod info;
 mod journal;
+mod listing;
 mod mozilla;
 mod request;
 
@@ -238,9 +241,10 @@ impl ScriptedHub {
         self.shared.world().tokens.remove(token);
     }
 
-    /// Lists at most `entries` of a tree at once, with a `Link` to the rest.
+    /// Lists at most `entries` of a tree, or commits, at once, with a `Link` to the rest; as many as the real hub
+    /// does unless this was called.
     pub fn page_size(&self, entries: usize) {
-        self.shared.world().page_size = entries;
+        self.shared.world().page_size = Some(entries);
     }
 
     /// Answers for repository `old` with the hub's relative 307 to `new`.
@@ -271,6 +275,12 @@ impl HfRepo<'_> {
     /// Creates the branch or moves it; `refs/pr/1` and `feature/x` are names like any other.
     pub fn branch(&self, name: &str, commit: &str) -> &Self {
         self.hub.shared.world().set_branch(&self.id, name, commit);
+        self
+    }
+
+    /// Creates the tag or moves it.
+    pub fn tag(&self, name: &str, commit: &str) -> &Self {
+        self.hub.shared.world().set_tag(&self.id, name, commit);
         self
     }
 

@@ -95,6 +95,12 @@ impl File {
         Self::new(path, bytes.into(), Storage::Direct)
     }
 
+    /// `count` little files with contents of their own, in folders of a hundred.
+    pub fn many(count: usize) -> Vec<Self> {
+        let path = |i: usize| format!("shards/{:02}/part-{i:05}-of-{count:05}.txt", i / 100);
+        (0..count).map(|i| Self::direct(&path(i), format!("part {i}"))).collect()
+    }
+
     fn new(path: &str, bytes: Bytes, storage: Storage) -> Self {
         let sha256 = digests::sha256(&bytes);
         let md5 = digests::md5_hex(&bytes);
@@ -150,17 +156,37 @@ pub(super) struct Repository {
     pub commits: BTreeMap<String, BTreeMap<String, File>>,
     /// Commits in the order in which they were made.
     pub history: Vec<String>,
-    /// Branch, tag or other name to commit.
+    /// Branch, or name below `refs/`, to commit.
     pub branches: BTreeMap<String, String>,
+    /// Tag to commit.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Repository {
     /// The commit that `revision` names, itself included.
     pub fn resolve(&self, revision: &str) -> Option<&str> {
-        if let Some(commit) = self.branches.get(revision) {
+        if let Some(commit) = self.branches.get(revision).or_else(|| self.tags.get(revision)) {
             return Some(commit);
         }
         self.commits.get_key_value(revision).map(|(commit, _)| commit.as_str())
+    }
+
+    /// The commits up to `last`, in the order in which they were made.
+    pub fn history_of(&self, last: &str) -> impl DoubleEndedIterator<Item = &str> {
+        let end = self.history.iter().position(|commit| commit == last).map_or(0, |at| at + 1);
+        self.history[..end].iter().map(String::as_str)
+    }
+
+    /// The commit that left the file or directory at `path` as it is in `commit`.
+    pub fn last_change<'a>(&'a self, commit: &'a str, path: &str) -> &'a str {
+        let state = |commit: &str| -> Vec<(&str, &str)> {
+            let below =
+                |name: &str| name.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with('/'));
+            let files = self.commits[commit].values().filter(|file| below(&file.path));
+            files.map(|file| (&*file.path, &*file.sha256)).collect()
+        };
+        let now = state(commit);
+        self.history_of(commit).rev().take_while(|earlier| state(earlier) == now).last().unwrap_or(commit)
     }
 }
 
@@ -194,8 +220,8 @@ pub(super) struct World {
     pub objects: BTreeMap<String, Object>,
     pub tokens: BTreeSet<String>,
     pub renamed: BTreeMap<String, String>,
-    /// Entries in one page of a tree; 0 means all.
-    pub page_size: usize,
+    /// Entries in one page of a list, where a test has said.
+    pub page_size: Option<usize>,
     /// By path on the content network.
     pub delivered: HashMap<String, Delivered>,
     /// The number of the last signed address.
@@ -225,6 +251,17 @@ impl World {
         let repository = self.repositories.get_mut(id).expect("the repository has a commit");
         assert!(repository.commits.contains_key(commit), "{commit} is a commit of {id}");
         repository.branches.insert(name.to_owned(), commit.to_owned());
+    }
+
+    pub fn set_tag(&mut self, id: &str, name: &str, commit: &str) {
+        let repository = self.repositories.get_mut(id).expect("the repository has a commit");
+        assert!(repository.commits.contains_key(commit), "{commit} is a commit of {id}");
+        repository.tags.insert(name.to_owned(), commit.to_owned());
+    }
+
+    /// How many entries a page has that has so many at the real hub.
+    pub fn page_of(&self, real: usize) -> usize {
+        self.page_size.unwrap_or(real)
     }
 
     pub fn restrict(&mut self, id: &str, access: Access, readers: &[&str]) {

@@ -1,6 +1,6 @@
 //! One parsed request, and the small readings of it that both layouts need.
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// A request as it came.
 #[derive(Clone, Debug, Default)]
@@ -45,9 +45,25 @@ impl Request {
         self.target.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// A decoded value of the query.
+    /// The query, decoded.
+    pub fn parameters(&self) -> Vec<(String, String)> {
+        form(self.query())
+    }
+
+    /// The first value that the query has for `name`.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        form(self.query()).into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+        self.parameters().into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// Every value that the query has for `name`, which some clients write `name[]`.
+    pub fn all(&self, name: &str) -> Vec<String> {
+        let named = |key: &str| key == name || key.strip_suffix("[]") == Some(name);
+        self.parameters().into_iter().filter(|(key, _)| named(key)).map(|(_, value)| value).collect()
+    }
+
+    /// Whether the query says yes to `name`: `true`, Python's `True`, or `1`.
+    pub fn flag(&self, name: &str) -> bool {
+        self.parameter(name).is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))
     }
 
     /// The bearer token.
@@ -79,6 +95,11 @@ pub(super) fn header<'a>(headers: &'a [(String, String)], name: &str) -> Option<
 /// Decodes `%xx`; bytes that are no UTF-8 are replaced, as such names are never published.
 pub(super) fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// Encodes everything but letters and digits.
+pub(super) fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// Decodes `a=b&c=d`.
