@@ -125,13 +125,13 @@ fn direct(client: Client) {
     let hub = ScriptedHub::start();
     let mut content = Content::of(client);
     content.publish(&hub);
-    let python = matches!(client, Client::HuggingFaceHub(_) | Client::HfTransfer);
-    if python {
+    let knows_xet = matches!(client, Client::HuggingFaceHub(_) | Client::HfTransfer | Client::HfHub1);
+    if knows_xet {
         let refused = content.fetch(client, hub.url()).expect_err("the Xet store is out of order");
         let drawn = hub.count_at(Listener::Cas) > 0;
         assert!(drawn, "the client goes there nevertheless: {refused}\n{}", hub.journal());
     }
-    content.0.retain(|file| !python || file.storage != support::hub::Storage::Xet);
+    content.0.retain(|file| !knows_xet || file.storage != support::hub::Storage::Xet);
     hub.clear();
     content.fetch(client, hub.url()).expect("the client is content");
     assert!(hub.count_at(Listener::Cdn) > 0, "{}", hub.journal());
@@ -291,6 +291,10 @@ scenarios! {
         direct, cold_then_warm, eight_at_once, corrupted_first_fill, corrupted_for_good, cut_origin
     ];
     hf_hub = Client::HfHub => [
+        direct, cold_then_warm, eight_at_once, revalidated, corrupted_first_fill, corrupted_for_good,
+        cut_origin, killed_in_mid_download
+    ];
+    hf_hub_1 = Client::HfHub1 => [
         direct, cold_then_warm, eight_at_once, revalidated, corrupted_first_fill, corrupted_for_good,
         cut_origin, killed_in_mid_download
     ];
