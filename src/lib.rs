@@ -53,6 +53,8 @@
 //!   at the whole file is an **attempt**.
 //! - **Flight**: a running fill as its readers see it; a **ticket** is a place in it, a **follower**
 //!   ([`cache::Follower`]) a body that reads along.
+//! - **Admission**: whether a hub may be asked now. It may not while it is **down** (its **circuit** is open), nor
+//!   without credentials while a **hold-off** of its own making lasts.
 //! - **Mark**: stands on a resource of which wrong bytes were sent, against clients that would resume them.
 //! - **Outcome** ([`model::Outcome`]): how a request ended; the log field, the metric label and `Cache-Status`.
 //!

@@ -98,8 +98,8 @@ impl Scene {
         self.hub.stop();
         for (url, _) in self.restricted() {
             for method in ["GET", "HEAD"] {
-                assert_eq!(Request::new(method, &url).send().status, 502, "{method} {url}");
-                assert_eq!(Request::new(method, &url).token(READER).send().status, 502, "{method} {url}");
+                assert_eq!(Request::new(method, &url).send().status, 504, "{method} {url}");
+                assert_eq!(Request::new(method, &url).token(READER).send().status, 504, "{method} {url}");
             }
         }
         self.hub.restart();

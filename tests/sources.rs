@@ -73,7 +73,7 @@ fn what_one_hub_gave_is_not_served_as_anothers() {
     // With neither hub there each root has its own.
     one.stop();
     two.stop();
-    assert_eq!(client::get(&pinned).status, 502);
+    assert_eq!(client::get(&pinned).status, 504);
     for (hub, name) in [(&one, "one"), (&two, "two")] {
         restart(&mut daemon, hub, "");
         client::get(&main).assert_is(200, format!("hugging face {name}").as_bytes(), name);
@@ -103,7 +103,7 @@ fn a_root_declared_equivalent_is_served_as_this_one() {
     assert_eq!(listed(&daemon).len(), 2);
 
     restart(&mut daemon, &two, "https://mirror.example");
-    assert_eq!(client::get(&pinned).status, 502, "no longer declared");
+    assert_eq!(client::get(&pinned).status, 504, "no longer declared");
 }
 
 #[test]

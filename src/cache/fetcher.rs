@@ -9,10 +9,10 @@ use tokio::sync::{Semaphore, watch};
 use super::checks::{Checks, MAX_DOCUMENTS};
 use super::flight::{Flight, Ticket};
 use super::{Cache, FillError, Settings, fill};
-use crate::model::{Document, EntryKey, Expectation, Hub, Outcome, Resource, Secret};
+use crate::model::{Document, EntryKey, Expectation, Outcome, Resource, Secret};
 use crate::store::CHUNK;
 use crate::telemetry::Telemetry;
-use crate::upstream::{Client, Failure};
+use crate::upstream::Client;
 
 /// How long a fill waits for a place among `max_fills`; clients give up after 10 s.
 pub(super) const PLACE_WAIT: Duration = Duration::from_secs(8);
@@ -58,16 +58,6 @@ impl Fetcher {
             stopping: watch::Sender::new(false),
             settings,
         })
-    }
-
-    /// Whether `hub` is known to be down, so that there is no use in asking it now.
-    pub fn is_down(&self, _hub: Hub) -> bool {
-        false
-    }
-
-    /// Why there is no use in asking `hub` now.
-    pub fn down(&self, _hub: Hub) -> Failure {
-        Failure::TimedOut
     }
 
     /// The hubs.

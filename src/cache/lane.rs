@@ -121,6 +121,7 @@ impl Lanes {
     async fn ask(&self, start: u64, stretch: Stretch, size: Option<u64>) -> Result<Answer, LaneEnd> {
         let end = stretch.stop.map(|stop| u64::from(stop) * CHUNK as u64);
         let want = Want { start, end, validator: self.head.validator.clone() };
+        self.fetcher.upstream.until_up(self.resource.hub).await;
         let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
         asked.map_err(|failure| match failure {
             // The file ends before the byte that comes next: it is not as long as was promised.

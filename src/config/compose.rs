@@ -92,6 +92,8 @@ fn upstream(
         max_redirects: said.max_redirects.as_usize(),
         max_file_bytes: said.max_file.0,
         max_connections_per_host: said.max_connections_per_host.as_usize(),
+        circuit_failures: said.circuit_failures.0,
+        probe_interval: said.probe_interval,
     }
 }
 

@@ -217,6 +217,10 @@ settings! {
         max_file: Size = "1TiB" in "1B"..="1000TiB";
         /// Connections to one host at a time.
         max_connections_per_host: Count = "32" in "1"..="10000";
+        /// After how many failures in a row a hub counts as down and is only probed; a time-out does it at once.
+        circuit_failures: Count = "5" in "1"..="1000";
+        /// How long after that the first probe is sent; the pauses between further ones grow up to 30 s.
+        probe_interval: Duration = "2s" in "10ms"..="10m";
     }
 
     /// What is served from memory and disk, and for how long.

@@ -43,7 +43,7 @@ pub enum Outcome {
     Guarded,
     /// 403: not held, and there is no way to a hub.
     Offline,
-    /// 502: the hub could not be reached or did not speak HTTP as it must.
+    /// 504: the hub could not be reached, or is down; 502: it did not speak HTTP as it must.
     Unreachable,
     /// 504: the hub did not answer in time.
     TimedOut,

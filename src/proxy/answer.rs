@@ -9,7 +9,7 @@ use crate::model::{Outcome, Representation, Timestamp};
 
 /// Fields that a page of another origin may read (transformers.js and the clients that imitate huggingface_hub).
 const EXPOSED: &str = "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, ETag, Link, Location, \
-                       X-Total-Count, X-Error-Code, X-Error-Message, X-Repo-Commit";
+                       Proxy-Status, X-Total-Count, X-Error-Code, X-Error-Message, X-Repo-Commit";
 
 /// The fields that every response carries.
 pub(super) fn add_own_fields(headers: &mut HeaderMap, outcome: Outcome, detail: Option<&str>) {
@@ -84,6 +84,15 @@ pub(super) fn not_modified(mut response: Response<Body>, outcome: Outcome) -> Re
     *response.status_mut() = StatusCode::NOT_MODIFIED;
     response.headers_mut().remove(header::CONTENT_TYPE);
     Reply { response, outcome }
+}
+
+/// Says that an answer is ours because of what a hub did (RFC 9209).
+pub(super) fn add_proxy_status(headers: &mut HeaderMap, error: &str, details: &str) {
+    // A string of RFC 9651 has printable ASCII only, and escapes two characters of that.
+    let printable = details.chars().filter(|c| matches!(c, ' '..='~'));
+    let escaped = printable.flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]));
+    let value = format!("hubcache; error={error}; details=\"{}\"", escaped.collect::<String>());
+    headers.insert("proxy-status", HeaderValue::try_from(value).expect("printable ASCII"));
 }
 
 /// A short text of our own.

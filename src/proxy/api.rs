@@ -51,7 +51,8 @@ impl Proxy {
         sent: Bytes,
     ) -> Reply {
         let ask = ask(question, asked);
-        let mut check = if fetcher.is_down(Hub::HuggingFace) { Check::Down } else { Check::NotMade };
+        let mut check =
+            if fetcher.upstream().is_down(Hub::HuggingFace) { Check::Down } else { Check::NotMade };
         let mut failure = None;
         for _ in 0..MAX_PLANS {
             let mut found = match self.cache.look_up_document(question, view(check)) {
@@ -92,7 +93,7 @@ impl Proxy {
                 Checked::Answered(Err(error)) => return self.not_answered(asked, &error, sent).await,
             };
         }
-        let failure = failure.unwrap_or_else(|| Arc::new(fetcher.down(Hub::HuggingFace)));
+        let failure = failure.unwrap_or_else(|| Arc::new(fetcher.upstream().why_down(Hub::HuggingFace)));
         self.not_answered(asked, &failure, sent).await
     }
 

@@ -62,7 +62,7 @@ impl Proxy {
 
     async fn planned(&self, fetcher: &Arc<Fetcher>, resource: &Resource, asked: &Asked<'_>) -> Reply {
         let ask = ask(resource, asked);
-        let mut check = if fetcher.is_down(resource.hub) { Check::Down } else { Check::NotMade };
+        let mut check = if fetcher.upstream().is_down(resource.hub) { Check::Down } else { Check::NotMade };
         let mut failure = None;
         for _ in 0..MAX_PLANS {
             let found = match self.cache.look_up(resource, view(check)) {
@@ -108,7 +108,7 @@ impl Proxy {
         match failure {
             Some(Down::Asked(failure)) => self.denied(fetcher, resource, asked, &failure).await,
             Some(Down::Filled(error)) => self.unfilled(fetcher, resource, asked, &error).await,
-            None => status::of_failure(&fetcher.down(resource.hub)),
+            None => status::of_failure(&fetcher.upstream().why_down(resource.hub)),
         }
     }
 

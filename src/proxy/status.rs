@@ -1,4 +1,5 @@
-//! The one place where failures become statuses. Clients get the phrase, the log gets the chain.
+//! The one place where failures become statuses. Clients get the phrase, the log gets the chain, and `Proxy-Status`
+//! (RFC 9209) says that the answer is ours and why.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -15,20 +16,40 @@ const BUSY_RETRY: u64 = 5;
 
 /// A hub that gave no file.
 pub(super) fn of_failure(failure: &Failure) -> Reply {
-    let (status, outcome) = match failure {
-        Failure::Refused(refusal) if refusal.at_hub => return of_refusal(refusal),
+    if let Failure::Refused(refusal) = failure
+        && refusal.at_hub
+    {
+        return of_refusal(refusal);
+    }
+    let (status, outcome) = own_words(failure);
+    // That a hub is down was logged when it went.
+    if !matches!(failure, Failure::Down { .. }) {
+        tracing::warn!(error = %failure, cause = chain(failure), "the hub gave no answer that can be used");
+    }
+    let text = failure.to_string();
+    let mut reply = answer::text(status, outcome, &text);
+    answer::add_proxy_status(reply.response.headers_mut(), failure.proxy_error(), &text);
+    reply
+}
+
+/// What is said where the hub's own words cannot be handed on. Where no answer came it is 504, because with that
+/// clients fall back at once to what they have themselves.
+fn own_words(failure: &Failure) -> (StatusCode, Outcome) {
+    match failure {
         Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, Outcome::TimedOut),
-        Failure::Refused(_)
-        | Failure::Unreachable(_)
+        Failure::Down { .. } => (StatusCode::GATEWAY_TIMEOUT, Outcome::Unreachable),
+        Failure::Unreachable(_) if !failure.is_garbled() => {
+            (StatusCode::GATEWAY_TIMEOUT, Outcome::Unreachable)
+        }
+        Failure::Unreachable(_)
+        | Failure::Refused(_)
         | Failure::Misread(_)
         | Failure::BadRedirect(_)
         | Failure::Encoding(_)
         | Failure::Shifted
         | Failure::OutOfRange
         | Failure::TooLong { .. } => (StatusCode::BAD_GATEWAY, Outcome::Unreachable),
-    };
-    tracing::warn!(error = %failure, cause = chain(failure), "the hub gave no answer that can be used");
-    answer::text(status, outcome, &failure.to_string())
+    }
 }
 
 /// The hub's own refusal, handed on with the fields that clients read.
@@ -51,9 +72,11 @@ pub(super) fn of_fill(error: &FillError) -> Reply {
         FillError::Store(error) => return of_store(error),
         FillError::Corrupt(_) => (StatusCode::BAD_GATEWAY, Outcome::Corrupt),
         FillError::Conflict { .. } => (StatusCode::BAD_GATEWAY, Outcome::Conflict),
-        FillError::Interrupted(_) | FillError::Unsteady | FillError::Replaced => {
-            (StatusCode::BAD_GATEWAY, Outcome::Unreachable)
+        FillError::Interrupted(why) => {
+            let failure = why.downcast_ref::<Failure>();
+            failure.map_or((StatusCode::BAD_GATEWAY, Outcome::Unreachable), own_words)
         }
+        FillError::Unsteady | FillError::Replaced => (StatusCode::BAD_GATEWAY, Outcome::Unreachable),
         FillError::NoSpace | FillError::Gone | FillError::TooLarge { .. } => {
             (StatusCode::INSUFFICIENT_STORAGE, Outcome::NoSpace)
         }
@@ -69,7 +92,32 @@ pub(super) fn of_fill(error: &FillError) -> Reply {
     if status == StatusCode::SERVICE_UNAVAILABLE {
         retry_after(&mut reply, BUSY_RETRY);
     }
+    if let Some(name) = proxy_error(error) {
+        answer::add_proxy_status(reply.response.headers_mut(), name, &text);
+    }
     reply
+}
+
+/// The name in `Proxy-Status` of what a hub did wrong; nothing for what is our own.
+fn proxy_error(error: &FillError) -> Option<&'static str> {
+    match error {
+        FillError::Upstream(failure) => Some(failure.proxy_error()),
+        FillError::Interrupted(why) => {
+            let failure = why.downcast_ref::<Failure>();
+            Some(failure.map_or("http_response_incomplete", Failure::proxy_error))
+        }
+        FillError::Corrupt(_) | FillError::Conflict { .. } | FillError::Unsteady | FillError::Replaced => {
+            Some("http_protocol_error")
+        }
+        FillError::TooLarge { .. } => Some("http_response_body_size"),
+        FillError::NoSpace
+        | FillError::Gone
+        | FillError::Store(_)
+        | FillError::Busy
+        | FillError::Stopped
+        | FillError::Orphaned
+        | FillError::Abandoned => None,
+    }
 }
 
 /// A store that failed.

@@ -38,6 +38,8 @@ struct Shared {
     served_bytes: PerHub,
     upstream_requests: PerHub,
     upstream_bytes: PerHub,
+    upstream_withheld: PerHub,
+    hub_down: PerHub<Gauge>,
     cache_bytes: Gauge,
     inflight_fetches: Gauge,
     coalesced: Counter,
@@ -64,6 +66,12 @@ impl Telemetry {
         );
         let upstream_bytes =
             PerHub::register(&mut registry, "upstream_bytes", "Body bytes received from the hub");
+        let upstream_withheld = PerHub::register(
+            &mut registry,
+            "upstream_withheld",
+            "Requests that the hub was not sent, because it is down or asked to be left alone",
+        );
+        let hub_down = PerHub::register(&mut registry, "hub_down", "1 while the hub counts as down, else 0");
         let cache_bytes = register(
             &mut registry,
             "cache_bytes",
@@ -98,6 +106,8 @@ impl Telemetry {
             served_bytes,
             upstream_requests,
             upstream_bytes,
+            upstream_withheld,
+            hub_down,
             cache_bytes,
             inflight_fetches,
             coalesced,
@@ -125,6 +135,16 @@ impl Telemetry {
     /// A request goes out to `hub`, or to where it redirected.
     pub fn upstream_request(&self, hub: Hub) {
         self.shared.upstream_requests.add(hub, 1);
+    }
+
+    /// A request was not sent to `hub`, because it is down or asked to be left alone.
+    pub fn upstream_withheld(&self, hub: Hub) {
+        self.shared.upstream_withheld.add(hub, 1);
+    }
+
+    /// Whether `hub` counts as down.
+    pub fn set_hub_down(&self, hub: Hub, down: bool) {
+        self.shared.hub_down.0[hub_index(hub)].set(i64::from(down));
     }
 
     /// Body bytes came in from `hub`, or from where it redirected.
@@ -177,18 +197,23 @@ const REQUEST_BUCKETS_SECONDS: [f64; 14] =
     [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0];
 const FILL_BUCKETS_SECONDS: [f64; 10] = [0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 7200.0];
 
-/// One counter for each hub, resolved once so that counting takes no lock.
+/// One metric for each hub, resolved once so that counting takes no lock.
 #[derive(Debug)]
-struct PerHub([Counter; Hub::ALL.len()]);
+struct PerHub<M = Counter>([M; Hub::ALL.len()]);
+
+impl<M: Clone + Default> PerHub<M>
+where
+    Family<[(&'static str, &'static str); 1], M>: Metric,
+{
+    fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
+        let family = Family::<[(&'static str, &'static str); 1], M>::default();
+        let metrics = Hub::ALL.map(|hub| family.get_or_create_owned(&[("hub", hub.name())]));
+        registry.register(name, help, family);
+        Self(metrics)
+    }
+}
 
 impl PerHub {
-    fn register(registry: &mut Registry, name: &str, help: &str) -> Self {
-        let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
-        let counters = Hub::ALL.map(|hub| family.get_or_create_owned(&[("hub", hub.name())]));
-        registry.register(name, help, family);
-        Self(counters)
-    }
-
     fn add(&self, hub: Hub, n: u64) {
         self.0[hub_index(hub)].inc_by(n);
     }
@@ -255,6 +280,8 @@ mod tests {
             "hubcache_requests_total{",
             "hubcache_upstream_requests_total{",
             "hubcache_upstream_bytes_total{",
+            "hubcache_upstream_withheld_total{",
+            "hubcache_hub_down{",
             "hubcache_served_bytes_total{",
             "hubcache_cache_bytes ",
             "hubcache_inflight_fetches ",

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
+use super::admission::Asking;
 use super::client::request_headers;
 use super::redirect::{is_redirect, same_origin, target};
 use super::{Client, Failure, FileBody};
@@ -45,12 +46,15 @@ impl Client {
         let text = format!("{}{}", self.root(hub), inquiry.path_and_query);
         let mut url = Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))?;
         let home = url.origin();
+        let asking = Asking::path(hub, &inquiry.path_and_query, &HeaderMap::new());
+        // Before the wait for a place among those who may be waiting for the hub.
+        self.admit(asking)?;
         let mut hops = 0;
         loop {
             let permit = self.permit(&url).await?;
             let method = if inquiry.body.is_some() { Method::POST } else { Method::GET };
             let sent = inquiry.body.clone().map(Bytes::from).unwrap_or_default();
-            let response = self.send_with(method, &url, inquiry.headers(), hub, sent).await?;
+            let response = self.send_with(asking, &home, method, &url, inquiry.headers(), sent).await?;
             let (head, body) = response.into_parts();
             if !is_redirect(head.status) {
                 let hop = Hop { status: head.status, at_hub: true, headers: head.headers };

@@ -1,6 +1,6 @@
 //! Asking a hub about a file, and for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,13 @@ use hyper_util::client::legacy::Client as Pool;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use url::Url;
+use url::{Origin, Url};
 
+use super::admission::{Admission, Asking, is_out_of_order};
 use super::names::Names;
 use super::redirect::{is_redirect, same_origin, target};
 use super::tls::{BuildError, connector};
+use super::trouble::Trouble;
 use super::{Failure, FileBody, Refusal, Settings};
 use crate::hub::{self, Hop};
 use crate::model::{Expectation, Hub, HubRoot, Repo, Resource, Secret, Timestamp};
@@ -40,6 +42,7 @@ pub struct Client {
     pub(super) settings: Settings,
     pub(super) telemetry: Telemetry,
     pub(super) names: Names,
+    pub(super) admissions: BTreeMap<Hub, Arc<Admission>>,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
@@ -82,7 +85,10 @@ impl Client {
             .http1_max_headers(MAX_FIELDS)
             .build(connector(&settings)?);
         let names = Names::new(settings.names_ttl);
-        Ok(Self { pool, settings, telemetry, names, hosts: Mutex::default() })
+        let admission =
+            |hub| (hub, Arc::new(Admission::new(hub, settings.circuit_failures, telemetry.clone())));
+        let admissions = Hub::ALL.into_iter().map(admission).collect();
+        Ok(Self { pool, settings, telemetry, names, admissions, hosts: Mutex::default() })
     }
 
     /// Where a hub is.
@@ -100,7 +106,8 @@ impl Client {
         &self.settings
     }
 
-    /// Asks about a file (HEAD). The redirect to a content network is read and not followed.
+    /// Asks about a file (HEAD). The redirect to a content network is read and not followed. A hub that stumbles is
+    /// asked once more, since not every client would.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -109,12 +116,31 @@ impl Client {
         resource: &Resource,
         credential: Option<&Secret>,
     ) -> Result<Expectation, Failure> {
+        let failure = match self.inquire_once(resource, credential).await {
+            Err(failure) if stumbled(&failure) && !self.is_down(resource.hub) => failure,
+            answered => return answered,
+        };
+        tracing::debug!(file = %resource, error = %failure, "asking the hub about it once more");
+        tokio::time::sleep(self.settings.wait(0, None)).await;
+        // Whoever else asked may have found the hub down meanwhile.
+        if self.is_down(resource.hub) {
+            return Err(failure);
+        }
+        self.inquire_once(resource, credential).await
+    }
+
+    async fn inquire_once(
+        &self,
+        resource: &Resource,
+        credential: Option<&Secret>,
+    ) -> Result<Expectation, Failure> {
+        let asking = Asking::file(resource.hub, credential.is_some());
         let mut hops = Vec::new();
         let mut url = self.url(resource)?;
         let home = url.origin();
         loop {
             let headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
-            let response = self.send(Method::HEAD, &url, headers, resource.hub).await?;
+            let response = self.send(asking, &home, Method::HEAD, &url, headers).await?;
             let (head, _) = response.into_parts();
             hops.push(Hop { status: head.status, at_hub: same_origin(&home, &url), headers: head.headers });
             let hop = &hops[hops.len() - 1];
@@ -145,6 +171,9 @@ impl Client {
         want: &Want,
         credential: Option<&Secret>,
     ) -> Result<Answer, Failure> {
+        let asking = Asking::file(resource.hub, credential.is_some());
+        // Before the wait for a place among those who may be waiting for the hub.
+        self.admit(asking)?;
         let mut hops = Vec::new();
         let mut url = self.url(resource)?;
         let home = url.origin();
@@ -152,7 +181,7 @@ impl Client {
             let mut headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
             add_range(&mut headers, want);
             let permit = self.permit(&url).await?;
-            let response = self.send(Method::GET, &url, headers, resource.hub).await?;
+            let response = self.send(asking, &home, Method::GET, &url, headers).await?;
             let (head, body) = response.into_parts();
             let hop = Hop { status: head.status, at_hub: same_origin(&home, &url), headers: head.headers };
             if !is_redirect(hop.status) {
@@ -220,20 +249,22 @@ impl Client {
 
     async fn send(
         &self,
+        asking: Asking,
+        home: &Origin,
         method: Method,
         url: &Url,
         headers: HeaderMap,
-        hub: Hub,
     ) -> Result<Response<Incoming>, Failure> {
-        self.send_with(method, url, headers, hub, Bytes::new()).await
+        self.send_with(asking, home, method, url, headers, Bytes::new()).await
     }
 
     pub(super) async fn send_with(
         &self,
+        asking: Asking,
+        home: &Origin,
         method: Method,
         url: &Url,
         headers: HeaderMap,
-        hub: Hub,
         body: Bytes,
     ) -> Result<Response<Incoming>, Failure> {
         let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
@@ -242,8 +273,19 @@ impl Client {
         *request.uri_mut() =
             url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
         *request.headers_mut() = headers;
+        let sent = self.exchange(request, asking.hub, self.settings.head_timeout);
+        if same_origin(home, url) { self.at_hub(asking, sent).await } else { sent.await }
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn exchange(
+        &self,
+        request: Request<RequestBody>,
+        hub: Hub,
+        within: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
         self.telemetry.upstream_request(hub);
-        tokio::time::timeout(self.settings.head_timeout, self.pool.request(request))
+        tokio::time::timeout(within, self.pool.request(request))
             .await
             .map_err(|_| Failure::TimedOut)?
             .map_err(|e| Failure::Unreachable(e.into()))
@@ -265,6 +307,7 @@ impl Client {
     }
 }
 
+/// The fields of a request of our own.
 pub(super) fn request_headers(credential: Option<&Secret>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let agent = concat!("hubcache/", env!("CARGO_PKG_VERSION"));
@@ -300,6 +343,15 @@ pub(super) fn is_gzip(headers: &HeaderMap) -> Result<bool, Failure> {
         None | Some(b"" | b"identity") => Ok(false),
         Some(b"gzip" | b"x-gzip") => Ok(true),
         Some(other) => Err(Failure::Encoding(String::from_utf8_lossy(other).into_owned())),
+    }
+}
+
+/// Whether the hub may answer the same question a moment later: the connection broke before the head, or the hub had a
+/// passing fault and did not ask to be left alone.
+fn stumbled(failure: &Failure) -> bool {
+    match failure {
+        Failure::Refused(r) => r.at_hub && is_out_of_order(r.status) && failure.retry_after().is_none(),
+        _ => failure.trouble() == Some(Trouble::Terminated),
     }
 }
 

@@ -1,11 +1,14 @@
 //! How asking a hub can fail, by what the asker does about it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
+use super::holdoff::{named_wait, retry_after};
+use super::trouble::Trouble;
 use crate::hub::Misread;
 
 /// Why a request to a hub gave no file.
@@ -15,6 +18,11 @@ pub enum Failure {
     Unreachable(Box<dyn std::error::Error + Send + Sync>),
     /// No head within the time limit.
     TimedOut,
+    /// Not asked, because the hub is down.
+    Down {
+        /// How it failed last.
+        last: Arc<str>,
+    },
     /// An answer that says too little to be used.
     Misread(Misread),
     /// A redirect without a usable target, to a weaker scheme, or one too many.
@@ -56,6 +64,28 @@ impl Failure {
         self.is_denied() || matches!(self, Self::Refused(r) if limited(r))
     }
 
+    /// Whether what came was not HTTP, as opposed to nothing.
+    pub fn is_garbled(&self) -> bool {
+        self.trouble() == Some(Trouble::Garbled)
+    }
+
+    /// The name of it in `Proxy-Status` (RFC 9209, section 2.3).
+    pub fn proxy_error(&self) -> &'static str {
+        match (self, self.trouble()) {
+            (_, Some(trouble)) => trouble.name(),
+            (Self::TimedOut, None) => "http_response_timeout",
+            (Self::Down { .. }, None) => "destination_unavailable",
+            (_, None) => "http_protocol_error",
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        match self {
+            Self::Unreachable(e) => Some(Trouble::of(e.as_ref())),
+            _ => None,
+        }
+    }
+
     /// How long the hub asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -70,6 +100,9 @@ impl fmt::Display for Failure {
         match self {
             Self::Unreachable(_) => f.write_str("the hub cannot be reached"),
             Self::TimedOut => f.write_str("the hub did not answer in time"),
+            Self::Down { last } => {
+                write!(f, "the hub is down and not asked until it answers a probe (last: {last})")
+            }
             Self::Misread(_) => f.write_str("the hub's answer cannot be used"),
             Self::BadRedirect(why) => write!(f, "the hub's redirect {why}"),
             Self::Encoding(name) => write!(f, "the hub sent the encoding {name:?}, which was not asked for"),
@@ -131,12 +164,12 @@ impl Refusal {
         Self { status, at_hub, headers: kept, body }
     }
 
-    /// Retry-After in seconds or as a date.
+    /// How long the hub asked to be left alone.
     fn retry_after(&self) -> Option<Duration> {
-        let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-        match text.parse() {
-            Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok(),
+        let now = SystemTime::now();
+        match self.status {
+            StatusCode::TOO_MANY_REQUESTS => named_wait(&self.headers, now),
+            _ => retry_after(&self.headers, now),
         }
     }
 }

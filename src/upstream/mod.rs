@@ -5,19 +5,28 @@
 //! most `max_redirects`), the caller's credential goes to the root's own origin only, and identity encoding is asked
 //! for. A body is a [`FileBody`]: it stalls at most `stall_timeout`, decodes gzip that a hub sends unasked, and holds
 //! the permit of its host until it ends.
+//!
+//! Whatever is sent to a hub's own origin passes its admission (`Client::at_hub`): a hub that is down is asked
+//! nothing but a probe until it answers, and one that answered 429 is left alone for as long as it says.
 
+mod admission;
 mod ask;
 mod body;
+mod circuit;
 mod client;
 mod failure;
+mod holdoff;
 mod names;
 mod pass;
+mod probe;
 mod redirect;
 mod tls;
+mod trouble;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use admission::Condition;
 pub use ask::{Inquiry, Said};
 pub use body::{FileBody, Interrupt};
 pub use client::{Answer, Client, Want};
@@ -54,6 +63,10 @@ pub struct Settings {
     pub max_file_bytes: u64,
     /// Bodies read from one host at a time.
     pub max_connections_per_host: usize,
+    /// Failures in a row after which a hub counts as down.
+    pub circuit_failures: u32,
+    /// Wait before a hub that is down is probed; doubled for each further probe.
+    pub probe_interval: Duration,
 }
 
 impl Default for Settings {
@@ -71,6 +84,8 @@ impl Default for Settings {
             max_redirects: 8,
             max_file_bytes: 1 << 40,
             max_connections_per_host: 32,
+            circuit_failures: 5,
+            probe_interval: Duration::from_secs(2),
         }
     }
 }

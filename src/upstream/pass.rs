@@ -14,6 +14,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 use url::Url;
 
+use super::admission::Asking;
 use super::redirect::{is_redirect, same_origin, target};
 use super::{Client, Failure};
 use crate::model::Hub;
@@ -131,11 +132,8 @@ impl Client {
         *request.uri_mut() =
             text.parse().map_err(|e: http::uri::InvalidUri| Failure::Unreachable(e.into()))?;
         *request.headers_mut() = headers;
-        self.telemetry.upstream_request(hub);
-        let answer = tokio::time::timeout(HEAD_WAIT, self.pool.request(request))
-            .await
-            .map_err(|_| Failure::TimedOut)?
-            .map_err(|e| Failure::Unreachable(e.into()))?;
+        let asking = Asking::path(hub, path_and_query, request.headers());
+        let answer = self.at_hub(asking, self.exchange(request, hub, HEAD_WAIT)).await?;
         Ok(fit_for_client(&url, answer))
     }
 }

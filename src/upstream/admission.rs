@@ -1,0 +1,234 @@
+//! May a hub be asked now. Everything that is sent to a hub's own origin passes here, and what becomes of it counts.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{HeaderMap, Response, StatusCode, header};
+use tokio::sync::watch;
+
+use super::circuit::{Circuit, Event};
+use super::holdoff::{HoldOff, Kind};
+use super::probe::Probe;
+use super::trouble::Trouble;
+use super::{Client, Failure};
+use crate::model::Hub;
+use crate::telemetry::Telemetry;
+
+/// How it stands with a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It is asked.
+    Answering,
+    /// It is down, and asked nothing until it answers a probe.
+    Down {
+        /// For how long.
+        lasting: Duration,
+        /// How the last request failed.
+        last: Arc<str>,
+    },
+    /// It answered 429, and is asked only with callers' own credentials.
+    HeldOff {
+        /// For how long yet.
+        left: Duration,
+    },
+}
+
+/// What is about to be sent to a hub's own origin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking {
+    pub(super) hub: Hub,
+    kind: Kind,
+    credentialed: bool,
+}
+
+impl Asking {
+    /// A request for a file.
+    pub(super) fn file(hub: Hub, credentialed: bool) -> Self {
+        Self { hub, kind: Kind::Files, credentialed }
+    }
+
+    /// A request with these fields for a path below the hub's root.
+    pub(super) fn path(hub: Hub, path_and_query: &str, headers: &HeaderMap) -> Self {
+        let credentialed =
+            headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::COOKIE);
+        Self { hub, kind: Kind::of(path_and_query), credentialed }
+    }
+}
+
+impl Client {
+    /// Whether a hub is down, so that nothing but a probe is sent to it.
+    pub fn is_down(&self, hub: Hub) -> bool {
+        self.admissions[&hub].circuit.borrow().open_since().is_some()
+    }
+
+    /// How a request to a hub would fail that is not answering: at once if it is down, else by its silence.
+    pub fn why_down(&self, hub: Hub) -> Failure {
+        match &*self.admissions[&hub].circuit.borrow() {
+            Circuit::Open { last, .. } => Failure::Down { last: Arc::clone(last) },
+            Circuit::Closed { .. } => Failure::TimedOut,
+        }
+    }
+
+    /// How it stands with each hub.
+    pub fn conditions(&self) -> Vec<(Hub, Condition)> {
+        let now = Instant::now();
+        self.admissions.iter().map(|(hub, admission)| (*hub, admission.condition(now))).collect()
+    }
+
+    /// While a hub is down: waits until it answers, but no longer than the request took that found it down. Whoever
+    /// asks repeatedly is as patient then as if each time the hub had been asked.
+    pub async fn until_up(&self, hub: Hub) {
+        let mut circuit = self.admissions[&hub].circuit.subscribe();
+        let took = match &*circuit.borrow() {
+            Circuit::Closed { .. } => return,
+            Circuit::Open { took, .. } => *took,
+        };
+        // Whether it answers or not, the next request finds out.
+        let _ = tokio::time::timeout(took, circuit.wait_for(|c| c.open_since().is_none())).await;
+    }
+
+    /// Sends what is asked of a hub's own origin, unless the hub is down or asked to be left alone. `sent` is not
+    /// begun before that is known.
+    pub(super) async fn at_hub<B>(
+        &self,
+        asking: Asking,
+        sent: impl Future<Output = Result<Response<B>, Failure>>,
+    ) -> Result<Response<B>, Failure> {
+        self.admit(asking)?;
+        let admission = &self.admissions[&asking.hub];
+        let began = Instant::now();
+        let result = sent.await;
+        if let Ok(response) = &result {
+            admission.hear(asking, response);
+        }
+        if let Some(event) = event(&result, began)
+            && let Some(since) = admission.note(event)
+        {
+            Probe::new(self, asking.hub).spawn(admission, since);
+        }
+        result
+    }
+
+    /// Why a request would not be sent now.
+    pub(super) fn admit(&self, asking: Asking) -> Result<(), Failure> {
+        let admitted = self.admissions[&asking.hub].admit(asking, Instant::now());
+        if admitted.is_err() {
+            self.telemetry.upstream_withheld(asking.hub);
+        }
+        admitted
+    }
+}
+
+/// What is remembered of one hub. A task that probes it ends with it.
+pub(super) struct Admission {
+    hub: Hub,
+    failures: u32,
+    /// Its receivers are told when it opens and closes.
+    circuit: watch::Sender<Circuit>,
+    /// By [`Kind`].
+    held_off: Mutex<[Option<HoldOff>; Kind::COUNT]>,
+    telemetry: Telemetry,
+}
+
+impl Admission {
+    /// A hub of which nothing is known; it is down after so many failures in a row.
+    pub(super) fn new(hub: Hub, failures: u32, telemetry: Telemetry) -> Self {
+        Self { hub, failures, circuit: watch::Sender::default(), held_off: Mutex::default(), telemetry }
+    }
+
+    /// Tells when the circuit opens and closes.
+    pub(super) fn watch(&self) -> watch::Receiver<Circuit> {
+        self.circuit.subscribe()
+    }
+
+    /// Takes in what became of a request. Since when the hub is down, if this is what made it so.
+    pub(super) fn note(&self, event: Event) -> Option<Instant> {
+        let mut opened = None;
+        self.circuit.send_if_modified(|circuit| {
+            let now = Instant::now();
+            let before = circuit.open_since();
+            *circuit = std::mem::take(circuit).after(event, now, self.failures);
+            match (before, &*circuit) {
+                (None, Circuit::Open { since, last, .. }) => {
+                    tracing::warn!(hub = %self.hub, %last, "the hub is down; it is probed until it answers");
+                    opened = Some(*since);
+                }
+                (Some(since), Circuit::Closed { .. }) => {
+                    let down_s = now.saturating_duration_since(since).as_secs_f32();
+                    tracing::info!(hub = %self.hub, down_s, "the hub answers again");
+                }
+                _ => return false,
+            }
+            // Inside, so that the gauge ends as the circuit does.
+            self.telemetry.set_hub_down(self.hub, opened.is_some());
+            true
+        });
+        opened
+    }
+
+    fn admit(&self, asking: Asking, now: Instant) -> Result<(), Failure> {
+        if let Circuit::Open { last, .. } = &*self.circuit.borrow() {
+            return Err(Failure::Down { last: Arc::clone(last) });
+        }
+        if asking.credentialed {
+            return Ok(());
+        }
+        match self.held_off()[asking.kind as usize].as_ref().and_then(|held| held.refusal(now)) {
+            Some(refusal) => Err(Failure::Refused(Box::new(refusal))),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps what a 429 says to everybody, which is one to a request without credentials.
+    fn hear<B>(&self, asking: Asking, response: &Response<B>) {
+        if response.status() != StatusCode::TOO_MANY_REQUESTS || asking.credentialed {
+            return;
+        }
+        let now = Instant::now();
+        let heard = HoldOff::new(response.headers(), now, SystemTime::now());
+        let held = &mut self.held_off()[asking.kind as usize];
+        // Answers overtake each other; the longest wait contains the others.
+        if held.as_ref().and_then(|held| held.left(now)) < heard.left(now) {
+            let left_s = heard.left(now).unwrap_or_default().as_secs_f32();
+            tracing::warn!(hub = %self.hub, kind = ?asking.kind, left_s, "the hub asks to be left alone");
+            *held = Some(heard);
+        }
+    }
+
+    fn condition(&self, now: Instant) -> Condition {
+        if let Circuit::Open { since, last, .. } = &*self.circuit.borrow() {
+            let lasting = now.saturating_duration_since(*since);
+            return Condition::Down { lasting, last: Arc::clone(last) };
+        }
+        let left = self.held_off().iter().flatten().filter_map(|held| held.left(now)).max();
+        left.map_or(Condition::Answering, |left| Condition::HeldOff { left })
+    }
+
+    fn held_off(&self) -> MutexGuard<'_, [Option<HoldOff>; Kind::COUNT]> {
+        self.held_off.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a hub says with this status that it is out of order.
+pub(super) fn is_out_of_order(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+/// What a request says of the hub; nothing where the fault lies elsewhere.
+fn event<B>(result: &Result<Response<B>, Failure>, began: Instant) -> Option<Event> {
+    let failure = match result {
+        Ok(response) if is_out_of_order(response.status()) => {
+            let phrase = format!("the hub answered {}", response.status());
+            return Some(Event::Failed { began, timed_out: false, phrase: phrase.into() });
+        }
+        Ok(_) => return Some(Event::Answered),
+        Err(failure) => failure,
+    };
+    let timed_out = match (failure, failure.trouble()) {
+        (Failure::TimedOut, _) | (_, Some(Trouble::ConnectionTimeout)) => true,
+        (_, Some(Trouble::Caller)) => return None,
+        (_, Some(_)) => false,
+        _ => return None,
+    };
+    Some(Event::Failed { began, timed_out, phrase: failure.to_string().into() })
+}
