@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -199,6 +199,20 @@ fn failures_of_the_content_network_take_no_hub_down() {
     assert!(of(&reply, "proxy-status").starts_with("hubcache; error=http_protocol_error;"));
     assert!(cdn.fired() >= 2);
     assert_eq!(scene.get(2).status, 200);
+}
+
+#[test]
+fn a_caller_that_stops_in_the_middle_of_its_upload_takes_no_hub_down() {
+    let scene = Scene::unprobed(|b| b.set("upstream.circuit_failures", "1"));
+    let mut stream = TcpStream::connect(scene.daemon.url().strip_prefix("http://").unwrap()).unwrap();
+    stream
+        .write_all(b"POST /api/repos/create HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+        .unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    // Whether there is an answer does not matter, only that it is over.
+    let _ = stream.read_to_end(&mut Vec::new());
+    assert_eq!(scene.get(1).status, 200);
+    assert_eq!(scene.daemon.metric("hubcache_hub_down", &[]), 0.0);
 }
 
 #[test]
