@@ -7,16 +7,17 @@
 //! # The way of a request
 //!
 //! ```text
-//! listen ──► proxy::handle ──► request::classify          which hub, which file
+//! listen ──► proxy::handle ──► request::classify          which hub, which file or question
 //!                 │            cache::look_up             what is held and known
 //!                 │            policy::plan               serve, tell, check, inquire, fill, fail
 //!                 ├──► serve   store ──► body::Stored     a hit: chunks of redb, no copy
 //!                 ├──► check   cache ──► upstream (HEAD)  one question for all who ask
+//!                 ├──► ask     cache ──► upstream (GET)   the same for a question to the API
 //!                 ├──► fill    cache ──► upstream (GET)   one download for all who ask
 //!                 │              │  └──► verify           every promised digest, in file order
 //!                 │              └─────► store            chunks, then the entry
 //!                 │            cache::Follower            bytes as they arrive, the last one withheld
-//!                 └──► pass    upstream                   not a file: handed on, unbuffered
+//!                 └──► pass    upstream                   neither: handed on, unbuffered
 //! ```
 //!
 //! Data flows down and imports point down. The modules in order, each importing only from rows below its own or from
@@ -39,7 +40,7 @@
 //!
 //! Each word has one meaning.
 //!
-//! - **Target** ([`request::Target`]): what the client addressed, a file or something to pass on.
+//! - **Target** ([`request::Target`]): what the client addressed, a file, a question, or something to pass on.
 //! - **Hub** ([`model::Hub`]): a dialect of URLs and header fields. Its **root** is the URL where it is.
 //! - **Resource** ([`model::Resource`]): one named file at a hub, at a **revision** that is immutable (a commit, a
 //!   version) or mutable (a branch, `main`).
@@ -48,7 +49,12 @@
 //! - **Entry** ([`model::Entry`]): the index record of a file whose bytes are durable. Its **standing** is *verified*
 //!   (a promise was compared) or *recorded* (nobody promised anything).
 //! - **Blob** ([`store::Blob`]): bytes, named by their SHA-256, in **chunks** inside a **volume**.
+//! - **Question** ([`model::Question`]): what a hub's API is asked about a repository, in one spelling.
+//! - **Document** ([`model::Document`]): the answer to a question, or that there is no such file, as it is kept.
 //! - **Plan** ([`policy::Plan`]): what policy decided for a request.
+//! - **Fetcher** ([`cache::Fetcher`]): everything that goes upstream. Offline there is none.
+//! - **View** ([`cache::View`]): how a branch is read, as the hub said last or, while no hub can be asked, as the commit
+//!   at which it **stands** ([`policy::settle`]).
 //! - **Fill**: the task that downloads, verifies and stores a file. It fetches **stretches** in **lanes**, and one try
 //!   at the whole file is an **attempt**.
 //! - **Flight**: a running fill as its readers see it; a **ticket** is a place in it, a **follower**
@@ -71,7 +77,10 @@
 //!    record ([`model::Secret`] has no way to be printed).
 //! 7. A request to a hub begins at the hub's root; a signed URL is used once and forgotten.
 //! 8. Every queue, wait, header and body has a named limit.
-//! 9. Other bytes for an immutable revision are refused, both digests named.
+//! 9. Within the time that a branch is trusted it is one commit, for files and for the API. Without a hub it is one
+//!    commit too.
+//! 10. Nothing is said not to exist but what the hub said, or what follows from its list of all files.
+//! 11. Other bytes for an immutable revision are refused, both digests named.
 
 pub mod admin;
 pub mod app;

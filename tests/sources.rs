@@ -32,7 +32,9 @@ fn restart(daemon: &mut Daemon, hub: &ScriptedHub, equivalent: &str) {
 }
 
 fn start(hub: &ScriptedHub) -> Daemon {
-    pointed(hub, "").iter().fold(Daemon::builder(), |b, (key, value)| b.set(key, value)).start()
+    // What is not there is asked for each time, so that each answer tells which hub gave it.
+    let builder = Daemon::builder().set("cache.negative_ttl", "0s");
+    pointed(hub, "").iter().fold(builder, |b, (key, value)| b.set(key, value)).start()
 }
 
 /// The files that `hubcache ls` lists.

@@ -143,7 +143,7 @@ impl Fetcher {
             (Ok(Said::Unchanged), None) => Err(Arc::new(Failure::Misread(crate::hub::Misread::NoHops))),
             (Ok(Said::Answer { headers, body }), _) => {
                 let body = self.made_fit(asked, body).map_err(Arc::new)?;
-                let document = api::document(root, http::StatusCode::OK, &headers, body, now);
+                let document = api::document(root, http::StatusCode::OK, &headers, body.into(), now);
                 self.cache.note_document(asked, &document).await;
                 Ok(Arc::new(document))
             }
@@ -176,7 +176,7 @@ impl Fetcher {
             && api::is_entry_not_found(&refusal.headers)
         {
             let root = self.cache.roots.root(Hub::HuggingFace);
-            let body = refusal.body.to_vec();
+            let body = refusal.body.clone();
             let document = api::document(root, refusal.status, &refusal.headers, body, now);
             self.cache.note_document(asked, &document).await;
             return Ok(Arc::new(document));

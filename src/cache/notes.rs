@@ -77,12 +77,12 @@ impl Cache {
             self.roots.root(asked.hub),
             refusal.status,
             &refusal.headers,
-            refusal.body.to_vec(),
+            refusal.body.clone(),
             Timestamp::now(),
         );
         if told.body.is_empty() {
             // Learned by HEAD; who asks by GET is told as much as the fields say.
-            told.body = told.error_message.clone().unwrap_or_default().into_bytes();
+            told.body = told.error_message.clone().unwrap_or_default().into();
             told.content_type = Some("text/plain; charset=utf-8".to_owned());
         }
         let commit = match &asked.revision {

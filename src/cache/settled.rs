@@ -181,7 +181,7 @@ fn not_listed(commit: &Commit) -> Document {
         commit: Some(commit.clone()),
         error_code: Some("EntryNotFound".to_owned()),
         error_message: Some(TEXT.to_owned()),
-        body: TEXT.as_bytes().to_vec(),
+        body: TEXT.as_bytes().into(),
         ..Document::default()
     }
 }

@@ -1,5 +1,6 @@
 //! The API of Hugging Face: how questions are put, and what answers mean.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
@@ -52,7 +53,7 @@ pub fn document(
     root: &HubRoot,
     status: StatusCode,
     headers: &HeaderMap,
-    body: Vec<u8>,
+    body: Bytes,
     now: Timestamp,
 ) -> Document {
     let told = |name: &'static str| text(headers, HeaderName::from_static(name));
@@ -181,7 +182,7 @@ mod tests {
 
     #[test]
     fn answers_are_read_for_what_they_promise() {
-        let said = |body: &str| Document { body: body.as_bytes().to_vec(), ..Document::default() };
+        let said = |body: &str| Document { body: body.as_bytes().to_vec().into(), ..Document::default() };
         let commit = "0123456789abcdef0123456789abcdef01234567";
         assert_eq!(commit_of(&said(&format!("{{\"sha\":\"{commit}\"}}"))).unwrap().as_str(), commit);
         assert_eq!(commit_of(&said("{\"author\":\"x\"}")), None);

@@ -1,5 +1,6 @@
 //! An answer of a hub's API, as it is kept.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Commit, Timestamp};
@@ -32,5 +33,5 @@ pub struct Document {
     /// When the hub last said so.
     pub learned_at: Timestamp,
     /// The body as it is served.
-    pub body: Vec<u8>,
+    pub body: Bytes,
 }

@@ -213,6 +213,6 @@ pub(super) fn document_reply(asked: &Asked<'_>, document: &Document, outcome: Ou
         return answer::not_modified(response, outcome);
     }
     answer::set_length(response.headers_mut(), document.body.len() as u64);
-    *response.body_mut() = Body::full(Bytes::from(document.body.clone()));
+    *response.body_mut() = Body::full(document.body.clone());
     Reply { response, outcome }
 }

@@ -49,7 +49,7 @@ pub(super) fn unpack(row: &[u8]) -> Result<Document, StoreError> {
     if body.len() != size {
         return Err(damaged("has another length than its row says"));
     }
-    Ok(Document { body, ..document })
+    Ok(Document { body: body.into(), ..document })
 }
 
 /// The same row with another time at which the hub said so; the body is left as it lies.
@@ -96,7 +96,7 @@ mod tests {
             etag: "e".into(),
             validator: Some("v".into()),
             learned_at: Timestamp(5),
-            body: body.into(),
+            body: body.to_vec().into(),
         }
     }
 

@@ -64,7 +64,10 @@ impl Client {
     /// How a request to a hub would fail that is not answering: at once if it is down, else by its silence.
     pub fn why_down(&self, hub: Hub) -> Failure {
         match &*self.admissions[&hub].circuit.borrow() {
-            Circuit::Open { last, .. } => Failure::Down { last: Arc::clone(last) },
+            Circuit::Open { last, .. } => {
+                self.telemetry.upstream_withheld(hub);
+                Failure::Down { last: Arc::clone(last) }
+            }
             Circuit::Closed { .. } => Failure::TimedOut,
         }
     }

@@ -43,7 +43,7 @@ fn write_row(dir: &TempDir, key: &EntryKey, row: &[u8]) {
 async fn documents_survive_a_restart_whatever_their_bodies_are() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
-    let noise = Document { body: pattern(1, 3 << 20).into(), ..document(0) };
+    let noise = Document { body: pattern(1, 3 << 20), ..document(0) };
     let missing = Document { status: 404, error_code: Some("EntryNotFound".into()), ..document(2) };
     let all = [
         (key_at("main", "info"), document(5000)),
@@ -329,7 +329,7 @@ async fn a_full_disk_refuses_a_document_and_keeps_the_earlier() {
     let dir = tempfile::tempdir().unwrap();
     let (store, faults) = faulty(&dir);
     store.put_document(&key("info"), document(10)).await.unwrap();
-    let large = Document { body: pattern(1, 8 << 20).into(), ..document(0) };
+    let large = Document { body: pattern(1, 8 << 20), ..document(0) };
     faults.set_full(true);
     let refused = store.put_document(&key("info"), large.clone()).await;
     assert!(matches!(refused, Err(StoreError::NoSpace)), "{refused:?}");
