@@ -350,6 +350,12 @@ impl ScriptedHub {
         self.requests().iter().filter(|s| s.listener == listener).count()
     }
 
+    /// The requests that `program` neither made nor handed on, as far as their heads tell.
+    pub fn past(&self, program: &str) -> Vec<Seen> {
+        let names = |seen: &Seen, name: &str| seen.header(name).is_some_and(|value| value.contains(program));
+        self.requests().into_iter().filter(|s| !names(s, "user-agent") && !names(s, "via")).collect()
+    }
+
     /// How many bytes of content were written for GETs that match `on`, with everything that was sent twice.
     pub fn body_bytes(&self, on: &str) -> u64 {
         self.content(on).map(|s| s.body_sent).sum()
