@@ -12,6 +12,8 @@ mod drivers;
 #[allow(dead_code)]
 mod tiny_model;
 
+use std::time::Duration;
+
 use drivers::{Client, Files, HuggingFaceHub, Repository, Tokens};
 use support::client::at_once;
 use support::daemon::{Builder, Daemon};
@@ -28,6 +30,9 @@ const FOR_GOOD: &str = "1h";
 
 /// Every answer is due for a question to the hub at once.
 const AT_ONCE: &str = "1ms";
+
+/// Clients that try again wait for more than twenty seconds in all.
+const WITHOUT_RETRIES: Duration = Duration::from_secs(10);
 
 /// Files of each kind, and names that are easily decoded once too often.
 fn files(seed: u64) -> Vec<File> {
@@ -124,28 +129,28 @@ macro_rules! scenarios {
 
 scenarios! {
     whole_repositories_huggingface_hub_0_36_2 = Client::HuggingFaceHub("0.36.2") => [
-        cold_then_warm, eight_at_once, revalidated, without_the_hub, cut_and_resumed
+        cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
     ];
     whole_repositories_huggingface_hub_1_33_0 = Client::HuggingFaceHub("1.33.0") => [
-        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, cut_and_resumed
+        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
     ];
     whole_repositories_huggingface_hub_2_4_0 = Client::HuggingFaceHub("2.4.0") => [
-        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, cut_and_resumed
+        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
     ];
     whole_repositories_hf_hub = Client::HfHub => [
-        cold_then_warm, eight_at_once, revalidated, without_the_hub, cut_and_resumed
+        cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
     ];
     whole_repositories_hf_hub_1 = Client::HfHub1 => [
-        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, cut_and_resumed
+        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
     ];
     huggingface_hub_0_36_2 = HuggingFaceHub("0.36.2") => [
-        hf_download, dataset_and_pull_request, auto_classes
+        hf_download, dataset_and_pull_request, auto_classes, told_when_offline
     ];
     huggingface_hub_1_33_0 = HuggingFaceHub("1.33.0") => [
-        hf_download, dataset_and_pull_request, auto_classes
+        hf_download, dataset_and_pull_request, auto_classes, told_when_offline
     ];
     huggingface_hub_2_4_0 = HuggingFaceHub("2.4.0") => [
-        hf_download, dataset_and_pull_request, auto_classes, many_files
+        hf_download, dataset_and_pull_request, auto_classes, told_when_offline, many_files
     ];
 }
 
@@ -201,6 +206,46 @@ fn without_the_hub(client: Client) {
     hub.stop();
     let warm = client.whole(&daemon.url(), scratch().path(), MODEL).expect("warm");
     assert_files(&warm, &files);
+}
+
+/// What was ever loaded is there after a restart without a network, also what clients did not fetch because it is
+/// empty or they have the same under another name; who wants something else is not kept waiting.
+fn offline(client: Client) {
+    let mut files = files_for(client);
+    let same =
+        |path: &str| files.iter().find(|file| file.path == path).expect("a published file").bytes.clone();
+    let copies = [
+        File::small("copies/deep.txt", same("a/b/c/deep.txt")),
+        File::lfs("copies/model.bin", same("onnx/model.bin")),
+    ];
+    files.extend(copies);
+    let (hub, mut daemon) = start(&files, AT_ONCE);
+    client.whole(&daemon.url(), scratch().path(), MODEL).expect("cold");
+    daemon.restart_with(&[("upstream.offline", "true")]);
+    hub.clear();
+    let warm = client.whole(&daemon.url(), scratch().path(), MODEL).expect("warm");
+    assert_files(&warm, &files);
+    let gave_up = client.whole(&daemon.url(), scratch().path(), "acme/other").expect_err("it is not held");
+    assert!(gave_up.after < WITHOUT_RETRIES, "{gave_up:?}");
+    assert_eq!(hub.requests().len(), 0, "{}", hub.journal());
+}
+
+/// The program `hf` shows the reason, with the command that would bring what is missing.
+fn told_when_offline(client: HuggingFaceHub) {
+    let (hub, mut daemon) = start(&files(1), FOR_GOOD);
+    client.fetch(&daemon.url(), scratch().path(), MODEL, &["config.json"]).expect("cold");
+    daemon.restart_with(&[("upstream.offline", "true")]);
+    hub.clear();
+    // Of one repository nothing is held, and of the other one a file.
+    for repository in ["acme/other", MODEL] {
+        let of = Repository::model(repository);
+        let told = client.hf_download(&daemon.url(), scratch().path(), of).expect_err("it is not held");
+        assert!(told.after < WITHOUT_RETRIES, "{told:?}");
+        for words in ["offline", "curl -fsS", repository] {
+            assert!(told.stderr.contains(words), "{words:?} is not in\n{}", told.stderr);
+        }
+    }
+    assert_eq!(hub.requests().len(), 0, "{}", hub.journal());
 }
 
 fn cut_and_resumed(client: Client) {
