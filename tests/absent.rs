@@ -95,7 +95,10 @@ fn what_the_list_of_all_files_lacks_is_absent_without_asking() {
     assert_absent(&client::get(&first_only), &scene.commit, KNOWN);
     assert_absent(&client::head(&scene.url("/acme/tiny/resolve/main/onnx")), &scene.commit, KNOWN);
     let folder = client::get(&scene.url("/api/models/acme/tiny/tree/main/additional_chat_templates"));
-    assert_absent(&folder, &scene.commit, "hubcache; hit");
+    assert_eq!((folder.status, folder.header("cache-status")), (404, Some("hubcache; hit")));
+    let message = "additional_chat_templates does not exist on \"main\"";
+    assert_eq!(folder.header("x-error-message"), Some(message));
+    assert_eq!(folder.header("x-error-code"), Some("EntryNotFound"));
     assert!(scene.hub.requests().is_empty(), "{}", scene.hub.journal());
     assert_eq!(client::get(&scene.url("/acme/tiny/resolve/main/config.json")).body, b"{}");
     let there = client::get(&scene.url("/api/models/acme/tiny/tree/main/onnx"));

@@ -120,6 +120,30 @@ fn a_branch_that_was_hardly_loaded_stands_where_everything_is_here() {
     });
 }
 
+/// Python clients ask for no bytes of a file that is empty, or that they have from another commit.
+#[test]
+fn what_clients_only_ask_about_is_here_where_that_costs_nothing() {
+    let mut scene = Scene::start();
+    scene.commit(&["a", "b"], "same");
+    scene.load(&["a", "b"]);
+    let files = [("a", "same"), ("b", "same"), ("empty", ""), ("large", "never fetched")];
+    let new = scene.hub.hf("acme/tiny").commit(files.map(|(path, text)| File::small(path, text)));
+    scene.hub.clear();
+    for path in ["a", "b", "empty", "large"] {
+        assert_eq!(client::head(&format!("{}{}", scene.daemon.url(), at_main(path))).status, 200);
+    }
+    assert_eq!(scene.get(INFO).status, 200);
+    for path in ["a", "b", "empty"] {
+        scene.daemon.wait_for_log(&format!("file=huggingface:acme/tiny@{new}/{path}"));
+    }
+    assert_eq!(scene.hub.body_bytes(""), 0, "{}", scene.hub.journal());
+    scene.alone(|scene| {
+        assert_eq!(scene.stands(&["a", "b", "empty"]), new);
+        assert_eq!(scene.get(&at_main("empty")).body, b"");
+        assert_ne!(scene.get(&at_main("large")).status, 200);
+    });
+}
+
 #[test]
 fn what_is_not_here_is_refused_with_the_way_to_bring_it() {
     let hub = ScriptedHub::start();

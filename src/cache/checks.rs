@@ -96,11 +96,12 @@ impl Fetcher {
         shared(self, |f| &f.checks, self.cache.key(asked), within, ask).await
     }
 
-    async fn inquire(&self, asked: &Resource) -> Answer<Expectation> {
+    async fn inquire(self: &Arc<Self>, asked: &Resource) -> Answer<Expectation> {
         match self.upstream.inquire(asked, None).await {
             Ok(said) => {
                 let said = Arc::new(said);
                 self.cache.note(asked, &said).await;
+                self.take_what_is_here(asked, &said);
                 Ok(said)
             }
             Err(failure) => {
@@ -108,6 +109,24 @@ impl Fetcher {
                 self.cache.note_refusal(asked, &failure).await;
                 Err(Arc::new(failure))
             }
+        }
+    }
+
+    /// Clients ask no more than this about files that are empty, or whose bytes they have under another name. Without
+    /// their ever asking for the bytes such a file is held from now on, so that it is there when the hub is not.
+    fn take_what_is_here(self: &Arc<Self>, asked: &Resource, said: &Expectation) {
+        let subject = match (&asked.revision, &said.representation.commit) {
+            (Revision::Named(_), Some(commit)) => asked.at(Revision::Commit(commit.clone())),
+            _ => asked.clone(),
+        };
+        let costs_nothing = said.representation.size == Some(0) || self.cache.has_bytes(said);
+        let is_new = subject.revision.is_immutable() && matches!(self.cache.entry(&subject), Ok(None));
+        // Its ticket is dropped at once: nobody waits for it.
+        if costs_nothing
+            && is_new
+            && let Err(error) = self.follow(&subject, asked)
+        {
+            tracing::debug!(file = %subject, %error, "what costs nothing is not taken");
         }
     }
 

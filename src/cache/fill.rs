@@ -407,6 +407,10 @@ impl Fill {
             Err(FillError::Stopped | FillError::Orphaned) => {
                 tracing::info!(file = %self.resource, took_ms, "file left unfinished");
             }
+            // Clients try many names; the line of the request tells of it.
+            Err(FillError::Upstream(failure)) if failure.is_denied() => {
+                tracing::debug!(file = %self.resource, error = %failure, took_ms, "no such file, or not for everybody");
+            }
             Err(error) => {
                 let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
                 tracing::warn!(file = %self.resource, %error, cause, took_ms, "file not stored");

@@ -164,7 +164,7 @@ impl Cache {
         let mut found = match asked.revision() {
             Some(Revision::Named(_)) => self.document_at_branch(asked, view)?,
             Some(_) => FoundDocument {
-                current: self.document_or_absence(asked)?,
+                current: self.document_or_absence(asked, asked)?,
                 ..FoundDocument::nothing(asked.clone())
             },
             None => {
@@ -186,14 +186,14 @@ impl Cache {
         let meaning_at = Some(record.checked_at);
         let latest = asked.at(Revision::Commit(record.commit.clone()));
         let mut current = match view {
-            View::Latest => self.document_or_absence(&latest)?,
+            View::Latest => self.document_or_absence(&latest, asked)?,
             View::Alone => None,
         };
         let (mut subject, mut older) = (latest, None);
         if current.is_none() {
             let settled = self.settled(&key, &record)?;
             let stands = asked.at(Revision::Commit(settled.clone()));
-            let document = self.document_or_absence(&stands)?;
+            let document = self.document_or_absence(&stands, asked)?;
             (current, older) = if settled == record.commit { (document, None) } else { (None, document) };
             subject = if view == View::Alone { stands } else { subject };
         }
@@ -204,10 +204,14 @@ impl Cache {
         Ok(FoundDocument { subject, checked_at, meaning_at, current, older, refused: None })
     }
 
-    fn document_or_absence(&self, question: &Question) -> Result<Option<Arc<Document>>, StoreError> {
+    fn document_or_absence(
+        &self,
+        question: &Question,
+        asked: &Question,
+    ) -> Result<Option<Arc<Document>>, StoreError> {
         match self.document(question)? {
             Some(document) => Ok(Some(document)),
-            None => self.absent_folder(question),
+            None => self.absent_folder(question, asked),
         }
     }
 
@@ -233,6 +237,16 @@ impl Cache {
 
     pub(super) fn key(&self, resource: &Resource) -> EntryKey {
         resource.key(self.roots.root(resource.hub))
+    }
+
+    /// Whether bytes are held of which is promised what is promised here.
+    pub(super) fn has_bytes(&self, said: &Expectation) -> bool {
+        let blob = match (said.sha256(), said.git_sha1()) {
+            (Some(sha256), _) => Some(sha256),
+            (None, Some(oid)) => self.store.sha256_of_git(&oid).ok().flatten(),
+            (None, None) => None,
+        };
+        blob.is_some_and(|blob| self.store.blob(&blob).is_ok_and(|held| held.is_some()))
     }
 
     /// What the hub said of `resource`, if that is remembered.

@@ -46,6 +46,7 @@ mod schedule;
 mod settled;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use moka::sync::Cache as Memory;
@@ -113,10 +114,14 @@ pub struct Cache {
     refusals: Memory<EntryKey, Arc<Failure>>,
     /// Where branches stand while no hub can be asked.
     settled: Memory<RefKey, Arc<Standpoint>>,
+    /// How many answers are kept of a revision, roughly.
+    counts: Memory<(Repo, String), Arc<AtomicUsize>>,
     /// Lists of all files of a commit.
     trees: Memory<(Repo, Commit), Arc<Tree>>,
 }
 
+/// How long a count of answers is good enough.
+const COUNTED: Duration = Duration::from_secs(3600);
 /// Memory for lists of files, in bytes.
 const TREES: u64 = 32 << 20;
 
@@ -132,6 +137,7 @@ impl Cache {
             references: Memory::new(known),
             refusals: Memory::builder().max_capacity(known).time_to_live(settings.negative_ttl).build(),
             settled: Memory::new(known),
+            counts: Memory::builder().max_capacity(known).time_to_live(COUNTED).build(),
             trees: Memory::builder().max_capacity(TREES).weigher(weigh).build(),
         })
     }

@@ -1,6 +1,7 @@
 //! What is noted of what hubs say.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::StatusCode;
 
@@ -13,6 +14,9 @@ use crate::model::{
 };
 use crate::store::RefRecord;
 use crate::upstream::{Failure, Refusal};
+
+/// Most answers that are kept of one revision of one repository.
+const MAX_DOCUMENTS_AT: usize = 10_000;
 
 impl Cache {
     /// Notes what the hub said of `asked`.
@@ -147,9 +151,27 @@ impl Cache {
     }
 
     async fn keep(&self, key: &EntryKey, document: Document) {
+        if !self.has_room_for(key) {
+            tracing::debug!(repo = %key.repo, question = %key.path, "too many answers of one commit to keep another");
+            return;
+        }
         if let Err(error) = self.store.put_document(key, document).await {
             tracing::warn!(%error, repo = %key.repo, question = %key.path, "an answer of the hub cannot be stored");
         }
+    }
+}
+
+impl Cache {
+    /// Clients choose file names and lists of paths, and so could have any number of answers kept.
+    fn has_room_for(&self, key: &EntryKey) -> bool {
+        let at = (key.repo.clone(), key.revision.clone());
+        let count = self.counts.get_with(at, || {
+            let keys = self.store.document_keys_at(key.hub, &key.root, &key.repo, &key.revision);
+            Arc::new(AtomicUsize::new(keys.map_or(0, |keys| keys.len())))
+        });
+        // One that is replaced counts twice, until the count is forgotten.
+        count.fetch_add(1, Ordering::Relaxed) < MAX_DOCUMENTS_AT
+            || matches!(self.store.document(key), Ok(Some(_)))
     }
 }
 

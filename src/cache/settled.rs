@@ -104,8 +104,13 @@ impl Cache {
         Ok(tree.filter(|tree| tree.file(&file.path).is_none()).map(|_| Arc::new(not_listed(commit))))
     }
 
-    /// That a folder is not there, concluded from the list of all files of its commit.
-    pub(super) fn absent_folder(&self, question: &Question) -> Result<Option<Arc<Document>>, StoreError> {
+    /// That a folder is not there, concluded from the list of all files of its commit; said as the hub says it of the
+    /// revision that was `asked` about.
+    pub(super) fn absent_folder(
+        &self,
+        question: &Question,
+        asked: &Question,
+    ) -> Result<Option<Arc<Document>>, StoreError> {
         let Topic::Tree { revision: Revision::Commit(commit), path } = &question.topic else {
             return Ok(None);
         };
@@ -113,7 +118,9 @@ impl Cache {
             return Ok(None);
         }
         let tree = self.tree(&question.repo, commit)?;
-        Ok(tree.filter(|tree| !tree.has(path)).map(|_| Arc::new(not_listed(commit))))
+        let name = asked.revision().map(Revision::as_str).unwrap_or_default();
+        let said = || no_folder(commit, &format!("{path} does not exist on \"{name}\""));
+        Ok(tree.filter(|tree| !tree.has(path)).map(|_| Arc::new(said())))
     }
 
     /// What the list of all files of its commit says that a file hashes to.
@@ -171,6 +178,15 @@ impl Cache {
 pub(super) fn absence_key(file: &Resource, root: &HubRoot) -> crate::model::EntryKey {
     let key = file.key(root);
     crate::model::EntryKey { path: format!("resolve/{}", key.path), ..key }
+}
+
+fn no_folder(commit: &Commit, message: &str) -> Document {
+    Document {
+        content_type: Some("application/json; charset=utf-8".to_owned()),
+        error_message: Some(message.to_owned()),
+        body: serde_json::json!({ "error": message }).to_string().into(),
+        ..not_listed(commit)
+    }
 }
 
 fn not_listed(commit: &Commit) -> Document {

@@ -140,7 +140,14 @@ pub(super) fn not_here(what: &str, command: &str) -> Reply {
         "{what} is not held, and this server is offline. To bring it, run this server where it has a network, without \
          --offline, and then: {command}"
     );
-    with_message(StatusCode::FORBIDDEN, Outcome::Offline, &text)
+    let mut reply = with_message(StatusCode::FORBIDDEN, Outcome::Offline, &text);
+    // huggingface_hub prints this one also where its exception does not carry the other.
+    if let Some(text) = reply.response.headers().get("x-error-message").and_then(|v| v.to_str().ok())
+        && let Ok(warning) = HeaderValue::try_from(format!("hubcache; {text}"))
+    {
+        reply.response.headers_mut().insert("x-hf-warning", warning);
+    }
+    reply
 }
 
 /// Something that only a hub can do, while there is no way to any.
