@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
+use super::link::next_page;
 use super::text;
 use crate::model::{Commit, Digest, Document, HubRoot, Question, RepoKind, Timestamp, Topic, hex};
 use crate::request::{encode_path, encode_segment};
@@ -128,23 +129,10 @@ pub fn listed(page: &Document) -> Option<Vec<Listed>> {
     Some(listed.collect())
 }
 
-/// Path and query under `root` of the page behind `Link: <...>; rel="next"`.
-fn next_page(root: &HubRoot, headers: &HeaderMap) -> Option<String> {
-    let links = headers.get_all(header::LINK).iter().filter_map(|v| v.to_str().ok());
-    let next = links.flat_map(|v| v.split(',')).find_map(|link| {
-        let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-        let mut parameters = parameters.split(';').map(str::trim);
-        parameters.any(|p| p == "rel=\"next\"" || p == "rel=next").then_some(target)
-    })?;
-    let path = next.strip_prefix(root.as_str()).unwrap_or(next);
-    path.starts_with('/').then(|| path.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{Repo, Revision};
-    use http::HeaderValue;
 
     fn question(topic: Topic) -> Question {
         let repo = Repo { kind: RepoKind::Dataset, id: "acme/t#".into() };
@@ -162,22 +150,6 @@ mod tests {
         let paths = question(Topic::Paths { revision, paths: vec!["ü\"".into()], expand: true });
         let body: serde_json::Value = serde_json::from_slice(&question_body(&paths).unwrap()).unwrap();
         assert_eq!(body, json!({ "paths": ["ü\""], "expand": true }));
-    }
-
-    #[test]
-    fn the_next_page_is_at_the_same_hub_or_nowhere() {
-        let root = HubRoot::parse("https://huggingface.co").unwrap();
-        let next = |link: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::LINK, HeaderValue::from_str(link).unwrap());
-            next_page(&root, &headers)
-        };
-        let path = "/api/models/a/b/tree/main?cursor=x";
-        assert_eq!(next(&format!("<https://huggingface.co{path}>; rel=\"next\"")).as_deref(), Some(path));
-        assert_eq!(next(&format!("</x>; rel=\"prev\", <{path}>; rel=\"next\"")).as_deref(), Some(path));
-        assert_eq!(next("<https://elsewhere.example/x>; rel=\"next\""), None);
-        assert_eq!(next("<https://huggingface.co/x>; rel=\"last\""), None);
-        assert_eq!(next("nonsense"), None);
     }
 
     #[test]

@@ -2,7 +2,14 @@
 
 pub mod api;
 mod huggingface;
+mod json;
+mod link;
 mod mozilla;
+mod xet;
+
+pub use json::NotJson;
+pub use link::{lead_pages_back, strip_xet_fields};
+pub use xet::{Kept, Stripper};
 
 use http::{HeaderMap, StatusCode, header};
 
@@ -26,6 +33,8 @@ pub enum Misread {
     NoCommit,
     /// No response came at all.
     NoHops,
+    /// What should be JSON is not.
+    NotJson(NotJson),
 }
 
 impl std::fmt::Display for Misread {
@@ -33,11 +42,19 @@ impl std::fmt::Display for Misread {
         f.write_str(match self {
             Self::NoCommit => "the hub did not say which commit the revision stands for (X-Repo-Commit)",
             Self::NoHops => "the hub gave no answer",
+            Self::NotJson(_) => "the hub's description cannot be read",
         })
     }
 }
 
-impl std::error::Error for Misread {}
+impl std::error::Error for Misread {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::NotJson(e) => Some(e),
+            Self::NoCommit | Self::NoHops => None,
+        }
+    }
+}
 
 /// The path under the hub's root at which a file is asked for, encoded.
 pub fn file_path(resource: &Resource) -> String {
