@@ -92,14 +92,19 @@ impl Store {
     /// Keeps a document, in place of the one at that key.
     ///
     /// # Errors
-    /// [`StoreError::Misuse`] for a body of more than [`DOCUMENT_MAX`](super::DOCUMENT_MAX) bytes; else if the index
-    /// cannot be written, and then the earlier document stays.
+    /// [`StoreError::Misuse`] for a body of more than [`DOCUMENT_MAX`](super::DOCUMENT_MAX) bytes, and
+    /// [`StoreError::NoSpace`] for one that would take of the floor of free space; else if the index cannot be written.
+    /// The earlier document stays then.
     pub async fn put_document(&self, key: &EntryKey, document: Document) -> Result<(), StoreError> {
         self.0.check_open()?;
         let key = key.clone();
         // Not on the thread that writes the index, where everybody would wait for it.
         let packed = tokio::task::spawn_blocking(move || packed::pack(document)).await;
         let row = packed.map_err(|_| StoreError::Closed)??;
+        // The floor is for what frees space, and for the little that is noted of branches.
+        if self.0.disk.free()? < self.0.disk.min_free().saturating_add(row.len() as u64) {
+            return Err(StoreError::NoSpace);
+        }
         self.0.queue.change(move |tables| tables.put_document(&key, &row).map(Ok)).await
     }
 

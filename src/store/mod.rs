@@ -79,8 +79,9 @@
 //! # A full disk
 //!
 //! Before a batch is written the volume compares it with the room on the disk above `min_free_bytes` and in the free
-//! pages of its own file, and chunks without room fail with [`StoreError::NoSpace`]. The floor is left to the index, so
-//! that files can be removed from a full disk. If the disk refuses all the same, redb allows nothing more on that
+//! pages of its own file, and chunks without room fail with [`StoreError::NoSpace`], as does a document that would
+//! take of the floor. The rest of the index may use the floor, so that files can be removed from a full disk and what
+//! branches name is noted. If the disk refuses all the same, redb allows nothing more on that
 //! database; it is reopened at once, what was acknowledged is there, and readers do not notice.
 
 mod around;

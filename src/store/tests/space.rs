@@ -40,6 +40,35 @@ async fn the_floor_is_left_free_and_reported() {
 }
 
 #[tokio::test]
+async fn documents_leave_the_floor_to_references_and_removals() {
+    use crate::model::{Commit, Document, RefKey};
+
+    let dir = tempfile::tempdir().unwrap();
+    let faults = Faults::default();
+    let floor = 64 << 20;
+    let settings = Settings { min_free_bytes: floor, ..settings(&dir) };
+    let store = Store::open_with(&settings, NOW, faults.clone()).unwrap();
+    let noise = |seed| Document { body: pattern(seed, 10_000).into(), ..Document::default() };
+    store.put_document(&key("info"), noise(1)).await.unwrap();
+
+    faults.set_free(Some(floor + 10_000));
+    let refused = store.put_document(&key("info"), noise(2)).await;
+    assert!(matches!(refused, Err(StoreError::NoSpace)), "{refused:?}");
+    assert!(*store.document(&key("info")).unwrap().unwrap() == noise(1), "the earlier one stays");
+    faults.set_free(Some(floor + 20_000));
+    store.put_document(&key("info"), noise(2)).await.unwrap();
+
+    faults.set_free(Some(floor / 2));
+    let EntryKey { hub, root, repo, .. } = key("");
+    let main = RefKey { hub, root, repo, name: "main".into() };
+    let commit = Commit::parse(COMMIT).unwrap();
+    store.put_reference(&main, commit.clone(), NOW).await.unwrap();
+    assert_eq!(store.reference(&main).unwrap().unwrap().commit, commit);
+    assert!(store.confirm_document(&key("info"), NOW).await.unwrap());
+    assert_eq!(store.remove(&Selector::default()).await.unwrap().documents, 1);
+}
+
+#[tokio::test]
 async fn room_inside_a_volume_is_used_when_the_disk_is_full() {
     let dir = tempfile::tempdir().unwrap();
     let (store, faults) = faulty(&dir);
