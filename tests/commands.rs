@@ -120,6 +120,48 @@ fn ls_lists_what_was_fetched_with_what_is_known_of_it() {
 }
 
 #[test]
+fn ls_and_show_tell_what_leads_to_the_files() {
+    let scene = Scene::warm();
+    let question = format!("{}/api/models/acme/tiny/revision/main", scene.daemon.url());
+    assert_eq!(client::get(&question).status, 200);
+    let absent = format!("{}/acme/tiny/resolve/main/absent.txt", scene.daemon.url());
+    assert_eq!(client::get(&absent).status, 404);
+    scene.both(|scene, state| {
+        let text = |arguments: &[&str]| {
+            let text = String::from_utf8(scene.run(arguments).stdout).unwrap();
+            text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        let short = &scene.commit[..12];
+        let line = format!("huggingface:acme/tiny {short} main 3 4.7 MiB verified 2 ");
+        assert!(text(&["ls"]).iter().any(|l| l.starts_with(&line)), "{line} {state}\n{:?}", text(&["ls"]));
+
+        let files = text(&["ls", "--files", "huggingface:acme/tiny"]);
+        assert!(files[1].starts_with(&format!("huggingface:acme/tiny@{short} (main)")), "{files:?}");
+        let sha256 = &digests::sha256(&scene.model)[..12];
+        assert!(files[3].starts_with(&format!("copy.bin 2.3 MiB {sha256} verified ")), "{files:?}");
+        assert_eq!(files.len(), 5, "a head, a heading and three files: {files:?}");
+        let target = format!("acme/tiny@{}", scene.commit);
+        assert_eq!(text(&["ls", &target]), files, "naming a revision lists its files");
+        assert_eq!(text(&["ls", "acme/tiny/copy.bin"]).len(), 3);
+        assert_eq!(
+            scene.json(&["ls", "--json", "acme/tiny/copy.bin"])[0]["refs"],
+            serde_json::json!(["main"])
+        );
+
+        let shown = text(&["show", "acme/tiny"]);
+        for begin in [
+            format!("huggingface:acme/tiny@main stands for {}, confirmed ", scene.commit),
+            format!("API answer huggingface:acme/tiny@{} info: ", scene.commit),
+            format!("API answer huggingface:acme/tiny@{} resolve/absent.txt: not there, ", scene.commit),
+            "refs main".to_owned(),
+        ] {
+            assert!(shown.iter().any(|l| l.starts_with(&begin)), "{begin} in {shown:#?}");
+        }
+        assert_eq!(scene.json(&["show", "--json", "acme/tiny"]).as_array().unwrap().len(), 4);
+    });
+}
+
+#[test]
 fn show_tells_of_one_file_or_that_nothing_is_held() {
     Scene::warm().both(|scene, state| {
         let shown = String::from_utf8(scene.run(&["show", "acme/tiny/copy.bin"]).stdout).unwrap();

@@ -6,6 +6,7 @@
 mod config;
 mod exit;
 mod flags;
+mod holdings;
 mod ls;
 mod print;
 mod reach;

@@ -12,40 +12,65 @@ use crate::model::{Promiser, Timestamp};
 pub struct Table {
     head: Vec<&'static str>,
     right: &'static [usize],
-    rows: Vec<Vec<String>>,
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+enum Line {
+    Cells(Vec<String>),
+    Heading(String),
 }
 
 impl Table {
     /// A table whose columns are called `head`, those at the indices `right` being numbers.
     pub fn new(head: &[&'static str], right: &'static [usize]) -> Self {
-        Self { head: head.to_vec(), right, rows: Vec::new() }
+        Self { head: head.to_vec(), right, lines: Vec::new() }
     }
 
     /// Adds a row, a cell for each column.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.lines.push(Line::Cells(cells));
+    }
+
+    /// Adds a line that is not divided into cells.
+    pub fn heading(&mut self, text: String) {
+        self.lines.push(Line::Heading(text));
     }
 
     /// Writes it.
     pub fn write(&self, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-        let head: Vec<String> = self.head.iter().map(ToString::to_string).collect();
-        let lines = || std::iter::once(&head).chain(&self.rows);
-        let width = |i: usize| lines().map(|cells| cells[i].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..head.len()).map(width).collect();
-        for cells in lines() {
-            let mut line = String::new();
-            for (i, (cell, width)) in cells.iter().zip(&widths).enumerate() {
-                let padded = if self.right.contains(&i) {
-                    format!("{cell:>width$}")
-                } else {
-                    format!("{cell:<width$}")
-                };
-                line.push_str(if i > 0 { "  " } else { "" });
-                line.push_str(&padded);
+        let head = Line::Cells(self.head.iter().map(ToString::to_string).collect());
+        let lines = || std::iter::once(&head).chain(&self.lines);
+        let width = |i: usize| lines().map(|line| line.width(i)).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        for line in lines() {
+            match line {
+                Line::Cells(cells) => writeln!(out, "{}", self.aligned(cells, &widths))?,
+                Line::Heading(text) => writeln!(out, "{text}")?,
             }
-            writeln!(out, "{}", line.trim_end())?;
         }
         Ok(())
+    }
+
+    fn aligned(&self, cells: &[String], widths: &[usize]) -> String {
+        let mut line = String::new();
+        for (i, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let padded =
+                if self.right.contains(&i) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+            line.push_str(if i > 0 { "  " } else { "" });
+            line.push_str(&padded);
+        }
+        line.trim_end().to_owned()
+    }
+}
+
+impl Line {
+    /// How wide its cell is in column `i`.
+    fn width(&self, i: usize) -> usize {
+        match self {
+            Self::Cells(cells) => cells[i].chars().count(),
+            Self::Heading(_) => 0,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::exit::{Failure, io_failure};
-use crate::admin::control::{self, Command, Connection, Reply, Row, Summary};
+use crate::admin::control::{self, Answer as Held, Command, Connection, Reference, Reply, Row, Summary};
 use crate::app;
 use crate::model::Timestamp;
 use crate::store::{self, OpenError, Store};
@@ -23,6 +23,10 @@ pub enum Event {
     Entry(Row),
     /// A file whose bytes are wrong, and what they are.
     Damaged(Row, String),
+    /// A branch or tag.
+    Reference(Reference),
+    /// An answer of a hub's API.
+    Answer(Held),
     /// How far it is.
     Progress(control::Progress),
 }
@@ -44,6 +48,8 @@ pub fn execute(
             match answer.next().await {
                 Reply::Entry { entry } => each(Event::Entry(entry)),
                 Reply::Damaged { damaged, found } => each(Event::Damaged(damaged, found)),
+                Reply::Reference { reference } => each(Event::Reference(reference)),
+                Reply::Answer { answer } => each(Event::Answer(answer)),
                 Reply::Progress { progress } => each(Event::Progress(progress)),
                 Reply::Done { done } => break Ok(done),
                 Reply::Failed(failure) => break Err(Failure::from(failure)),

@@ -6,14 +6,16 @@ use clap::{ArgMatches, Command};
 
 use super::exit::{Exit, Failure, output};
 use super::flags::{self, Scope};
-use super::ls::json_arg;
-use super::{ls, print, target};
-use crate::admin::control::{self, Row};
+use super::holdings::Holdings;
+use super::ls::{self, json_arg};
+use super::{print, target};
+use crate::admin::control::{self, Answer, Reference, Row};
 use crate::model::{EntryKey, Standing, Timestamp};
 
 const LONG_ABOUT: &str = "\
 Show everything that is known of the files of a model, or of one file: where it was fetched, its digest, what was \
-promised of it and by whom, and whether that was compared.
+promised of it and by whom, and whether that was compared. Below the files: what branches and tags stand for, and \
+which answers of the hub's API are held, where the TARGET names a whole model.
 
 verified: at least one promised digest was compared, and all that could be compared agree.
 recorded: nobody had promised a digest; the one of the first download was recorded.";
@@ -37,32 +39,69 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let selector = target::given(matches)?;
     let settings = flags::load(matches, Scope::Store)?.config.store;
-    let rows = ls::rows(&settings, control::Command::Show { selector })?;
+    let whole_model = selector.revision.is_none() && selector.path.is_none();
+    let held = Holdings::read(&settings, control::Command::Show { selector })?;
     let as_json = matches.get_flag("json");
     if as_json {
-        ls::print_json(&rows)?;
+        ls::print_json(&held)?;
     }
-    if rows.is_empty() {
+    if held.files.is_empty() && held.answers.is_empty() {
         return Err(Failure::new(Exit::NoInput, format!("nothing is held of {}", target::text(matches))));
     }
     if as_json {
         return Ok(());
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
-    output(write_rows(&mut out, &rows, Timestamp::now()).and_then(|()| out.flush()))
+    let now = Timestamp::now();
+    let write = |out: &mut dyn Write| {
+        write_files(out, &held, now)?;
+        if whole_model {
+            write_around(out, &held, now)?;
+        }
+        out.flush()
+    };
+    output(write(&mut out))
 }
 
-fn write_rows(out: &mut impl Write, rows: &[Row], now: Timestamp) -> io::Result<()> {
-    for (i, row) in rows.iter().enumerate() {
+fn write_files(out: &mut dyn Write, held: &Holdings, now: Timestamp) -> io::Result<()> {
+    for (i, row) in held.files.iter().enumerate() {
         if i > 0 {
             writeln!(out)?;
         }
-        write_row(out, row, now)?;
+        write_row(out, row, held.names(&row.key), now)?;
     }
     Ok(())
 }
 
-fn write_row(out: &mut impl Write, row: &Row, now: Timestamp) -> io::Result<()> {
+/// What leads to the files.
+fn write_around(out: &mut dyn Write, held: &Holdings, now: Timestamp) -> io::Result<()> {
+    let anything = !held.references.is_empty() || !held.answers.is_empty();
+    if anything && !held.files.is_empty() {
+        writeln!(out)?;
+    }
+    held.references.iter().try_for_each(|reference| write_reference(out, reference, now))?;
+    held.answers.iter().try_for_each(|answer| write_answer(out, answer, now))
+}
+
+fn write_reference(out: &mut dyn Write, reference: &Reference, now: Timestamp) -> io::Result<()> {
+    let Reference { key, commit, checked_at } = reference;
+    let (at, ago) = (print::rfc3339(*checked_at), print::ago(*checked_at, now));
+    writeln!(out, "{}:{}@{} stands for {commit}, confirmed {at} ({ago})", key.hub, key.repo, key.name)
+}
+
+fn write_answer(out: &mut dyn Write, answer: &Answer, now: Timestamp) -> io::Result<()> {
+    let EntryKey { hub, repo, revision, path, .. } = &answer.key;
+    let at = if revision.is_empty() { String::new() } else { format!("@{revision}") };
+    write!(out, "API answer {hub}:{repo}{at} {path}")?;
+    if let Some(said) = answer.said {
+        let what = if said.status == 404 { "not there".to_owned() } else { print::size(said.size_bytes) };
+        let (at, ago) = (print::rfc3339(said.learned_at), print::ago(said.learned_at, now));
+        write!(out, ": {what}, confirmed {at} ({ago})")?;
+    }
+    writeln!(out)
+}
+
+fn write_row(out: &mut dyn Write, row: &Row, refs: &[String], now: Timestamp) -> io::Result<()> {
     let Row { key, entry, last_used } = row;
     let EntryKey { root, .. } = key;
     writeln!(out, "{key}")?;
@@ -80,8 +119,9 @@ fn write_row(out: &mut impl Write, row: &Row, now: Timestamp) -> io::Result<()> 
     for promise in &entry.promises {
         line("promised", &format!("{}, by {}", promise.digest, print::promiser(promise.by)))?;
     }
-    let said = &entry.representation;
+    let (said, refs) = (&entry.representation, refs.join(", "));
     let optional = [
+        ("refs", Some(refs.as_str()).filter(|refs| !refs.is_empty())),
         ("etag", said.etag.as_deref()),
         ("commit", said.commit.as_ref().map(crate::model::Commit::as_str)),
         ("content type", said.content_type.as_deref()),
@@ -112,7 +152,7 @@ mod tests {
             Promise { digest: Digest::Crc32c(1), by: Promiser::GoogHash },
         ];
         let mut out = Vec::new();
-        write_row(&mut out, &row, Timestamp(0)).unwrap();
+        write_row(&mut out, &row, &["main".to_owned()], Timestamp(0)).unwrap();
         let text = String::from_utf8(out).unwrap();
         let blob = "07".repeat(32);
         for line in [
@@ -120,6 +160,7 @@ mod tests {
             "  size          1.0 KiB (1024 bytes)",
             &format!("  promised      sha256:{blob}, by X-Linked-ETag of the hub"),
             "  promised      crc32c:00000001, by x-goog-hash of the bucket",
+            "  refs          main",
             "  stored        1970-01-01T00:00:00Z (just now)",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");

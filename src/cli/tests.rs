@@ -1,8 +1,9 @@
 use super::*;
-use crate::admin::control::Row;
+use crate::admin::control::{Reference, Row};
 use crate::config::KEYS;
 use crate::model::{
-    Entry, EntryKey, Hub, HubRoot, Repo, RepoKind, Representation, Sha256, Standing, Timestamp,
+    Commit, Entry, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Representation, Sha256, Standing,
+    Timestamp,
 };
 
 /// A file of one KiB that was stored and used at the beginning of time.
@@ -26,6 +27,15 @@ pub fn row(repo: &str, revision: &str, path: &str, standing: Standing) -> Row {
         checked_at: Timestamp(0),
     };
     Row { key, entry, last_used: Timestamp(0) }
+}
+
+pub const COMMIT: &str = "8fa5a4e2f9ec3c1dbc6d35b9d81b8a0ce9f4b2a1";
+
+/// A branch that stands for [`COMMIT`] since the beginning of time.
+pub fn reference(repo: &str, name: &str) -> Reference {
+    let EntryKey { hub, root, repo, .. } = row(repo, COMMIT, "", Standing::Recorded).key;
+    let key = RefKey { hub, root, repo, name: name.to_owned() };
+    Reference { key, commit: Commit::parse(COMMIT).unwrap(), checked_at: Timestamp(0) }
 }
 
 fn help(path: &[&str]) -> String {

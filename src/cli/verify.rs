@@ -53,7 +53,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let done = reach::execute(&settings, control::Command::Verify { selector }, |event| match event {
         Event::Damaged(row, found) => damaged.push((row, found)),
         Event::Progress(p) => progress.show(p),
-        Event::Entry(_) => {}
+        Event::Entry(_) | Event::Reference(_) | Event::Answer(_) => {}
     })?;
     drop(progress);
     let mut out = io::BufWriter::new(io::stdout().lock());

@@ -184,6 +184,32 @@ impl Store {
         self.0.index.run(|database| reads::reference(database, key))
     }
 
+    /// Shows what the branches and tags of the selected repositories were last seen to name, in the order of their
+    /// keys; the revision and the path that a selector names are not looked at.
+    ///
+    /// # Errors
+    /// If the index cannot be read, or a row is damaged.
+    pub fn references(
+        &self,
+        select: &Selector,
+        visit: &mut dyn FnMut(RefKey, RefRecord) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let prefix = select.prefix();
+        let mut from = Some(prefix.clone());
+        while let Some(at) = from {
+            self.0.check_open()?;
+            let (rows, next) = self.0.index.run(|database| reads::references(database, &prefix, &at))?;
+            for (key, record) in rows.into_iter().filter(|(key, _)| select.matches_repo(key)) {
+                let EntryKey { hub, root, repo, revision: name, .. } = key;
+                if visit(RefKey { hub, root, repo, name }, record).is_break() {
+                    return Ok(());
+                }
+            }
+            from = next;
+        }
+        Ok(())
+    }
+
     /// The partial fill of a key.
     ///
     /// # Errors

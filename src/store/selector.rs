@@ -21,12 +21,17 @@ pub struct Selector {
 impl Selector {
     /// Whether an entry is selected.
     pub fn matches(&self, key: &EntryKey) -> bool {
+        self.matches_repo(key)
+            && self.revision.as_ref().is_none_or(|revision| *revision == key.revision)
+            && self.path.as_ref().is_none_or(|path| *path == key.path)
+    }
+
+    /// Whether what is of this repository may be selected.
+    pub(super) fn matches_repo(&self, key: &EntryKey) -> bool {
         self.hub.is_none_or(|hub| hub == key.hub)
             && self.repo.as_ref().is_none_or(|repo| {
                 repo.strip_prefix(key.repo.kind.prefix()).is_some_and(|id| id == key.repo.id)
             })
-            && self.revision.as_ref().is_none_or(|revision| *revision == key.revision)
-            && self.path.as_ref().is_none_or(|path| *path == key.path)
     }
 
     /// Whether a document is selected. One that names a path is about that file: it selects of the documents only

@@ -1,5 +1,7 @@
 //! What commands do.
 
+mod listing;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -19,8 +21,11 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// When nobody listens any more, it stops early.
 pub async fn execute(store: Store, command: Command, sink: mpsc::Sender<Reply>) {
     let result = match command {
-        Command::Ls { selector } | Command::Show { selector } => {
-            blocking(store, sink.clone(), move |job| job.list(&selector)).await
+        Command::Ls { selector } => {
+            blocking(store, sink.clone(), move |job| job.list(&selector, Detail::Names)).await
+        }
+        Command::Show { selector } => {
+            blocking(store, sink.clone(), move |job| job.list(&selector, Detail::All)).await
         }
         Command::Rm { selector, dry_run: true } => {
             blocking(store, sink.clone(), move |job| job.would_remove(&selector)).await
@@ -52,6 +57,15 @@ where
     ended.unwrap_or_else(|panic| Err(Failure::io("the command failed", &panic)))
 }
 
+/// What is told of the answers of a hub's API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// Which ones are held.
+    Names,
+    /// What they are like, too.
+    All,
+}
+
 struct Job {
     store: Store,
     sink: mpsc::Sender<Reply>,
@@ -64,12 +78,6 @@ impl Job {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
-    }
-
-    fn list(&self, selector: &Selector) -> Result<Summary, Failure> {
-        let (entries, blobs) = self.tell_all(selector)?;
-        let partials = self.partials(selector)?;
-        Ok(Summary { entries, partials, ..blobs.summary() })
     }
 
     fn would_remove(&self, selector: &Selector) -> Result<Summary, Failure> {

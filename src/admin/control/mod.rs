@@ -18,7 +18,7 @@ pub use execute::execute;
 pub use place::{Bound, bind};
 pub use server::serve;
 
-use crate::model::{Entry, EntryKey, Hub, Sha256, Timestamp};
+use crate::model::{Commit, Entry, EntryKey, Hub, RefKey, Sha256, Timestamp};
 use crate::store;
 
 /// Something that operators ask of a store.
@@ -82,6 +82,16 @@ pub enum Reply {
         /// The file.
         entry: Row,
     },
+    /// A branch or tag of a repository of which something is selected.
+    Reference {
+        /// Which one.
+        reference: Reference,
+    },
+    /// An answer of a hub's API that is held.
+    Answer {
+        /// Which one.
+        answer: Answer,
+    },
     /// How far a long command has come.
     Progress {
         /// How far.
@@ -112,6 +122,38 @@ pub struct Row {
     pub entry: Entry,
     /// When its bytes were last sent to a client.
     pub last_used: Timestamp,
+}
+
+/// What a branch or tag stands for, as its hub said last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// Which branch or tag.
+    pub key: RefKey,
+    /// The commit.
+    pub commit: Commit,
+    /// When the hub said so.
+    pub checked_at: Timestamp,
+}
+
+/// An answer of a hub's API that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The revision that it is about, and as the path what was asked.
+    pub key: EntryKey,
+    /// More about it, for a closer look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<Said>,
+}
+
+/// What an answer is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// 200, or 404 for what the hub says is not there.
+    pub status: u16,
+    /// Length of its body in bytes.
+    pub size_bytes: u64,
+    /// When the hub said so last.
+    pub learned_at: Timestamp,
 }
 
 /// How many bytes of how many were looked at.

@@ -163,6 +163,11 @@ fn entry_key(bytes: &[u8]) -> Result<EntryKey, StoreError> {
     EntryKey::decode(bytes).ok_or_else(|| StoreError::Damaged("the key of a row is unreadable".into()))
 }
 
+/// The key of a reference, as that of an entry without a path at the revision of its name.
+fn reference_key(bytes: &[u8]) -> Result<EntryKey, StoreError> {
+    entry_key(&[bytes, b"\0"].concat())
+}
+
 /// Reads one row.
 fn row<R: Row>(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,

@@ -6,7 +6,9 @@ use redb::{
     Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
 };
 
-use super::{BLOBS, DELETIONS, DOCUMENTS, ENTRIES, GIT, MARKS, PARTIALS, REFS, VOLUMES, entry_key};
+use super::{
+    BLOBS, DELETIONS, DOCUMENTS, ENTRIES, GIT, MARKS, PARTIALS, REFS, VOLUMES, entry_key, reference_key,
+};
 use crate::model::{Document, Entry, EntryKey, RefKey, Sha256, Timestamp};
 use crate::store::error::{Failure, StoreError};
 use crate::store::packed;
@@ -88,13 +90,16 @@ pub(in crate::store) fn page(db: &Database, select: &Selector, from: &[u8]) -> R
     Ok(Page { rows, next: None })
 }
 
+/// Some rows, and where the next ones begin; `None` at the end.
+type Paged<T> = (Vec<T>, Option<Vec<u8>>);
+
 /// The next keys of a table from `from` on that begin with `prefix`, and where to go on.
 pub(in crate::store) fn keys(
     db: &Database,
     of: Bytes<'_>,
     prefix: &[u8],
     from: &[u8],
-) -> Result<(Vec<EntryKey>, Option<Vec<u8>>), Failure> {
+) -> Result<Paged<EntryKey>, Failure> {
     let rows = table(db, of)?;
     let mut keys = Vec::new();
     for item in rows.range::<&[u8]>(from..)? {
@@ -108,6 +113,28 @@ pub(in crate::store) fn keys(
         keys.push(entry_key(encoded.value())?);
     }
     Ok((keys, None))
+}
+
+/// The next references from `from` on that begin with `prefix`, each under the key of an entry without a path at the
+/// revision of its name, and where to go on.
+pub(in crate::store) fn references(
+    db: &Database,
+    prefix: &[u8],
+    from: &[u8],
+) -> Result<Paged<(EntryKey, RefRecord)>, Failure> {
+    let rows = table(db, REFS)?;
+    let mut found = Vec::new();
+    for item in rows.range::<&[u8]>(from..)? {
+        let (encoded, value) = item?;
+        if !encoded.value().starts_with(prefix) {
+            break;
+        }
+        if found.len() == PAGE_ROWS {
+            return Ok((found, Some(encoded.value().to_vec())));
+        }
+        found.push((reference_key(encoded.value())?, RefRecord::decode(value.value())?));
+    }
+    Ok((found, None))
 }
 
 /// Every partial fill.

@@ -2,7 +2,7 @@
 
 use redb::ReadableTable;
 
-use super::{Rows, Tables, entry_key};
+use super::{Rows, Tables, entry_key, reference_key};
 use crate::model::{Entry, EntryKey};
 use crate::store::error::{Failure, StoreError};
 use crate::store::records::{PartialRow, Row};
@@ -123,9 +123,4 @@ impl Found {
             .into_iter()
             .take_while(move |(encoded, _)| next.is_none_or(|next| encoded.as_slice() < next))
     }
-}
-
-/// The key of a reference, as that of an entry without a path at the revision of its name.
-fn reference_key(bytes: &[u8]) -> Result<EntryKey, StoreError> {
-    entry_key(&[bytes, b"\0"].concat())
 }

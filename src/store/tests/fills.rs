@@ -230,6 +230,35 @@ async fn a_mark_stands_in_memory_when_the_disk_refuses_it() {
 }
 
 #[tokio::test]
+async fn references_are_listed_by_repository_whatever_else_is_selected() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let commit = Commit::parse(COMMIT).unwrap();
+    for id in ["acme/tiny", "acme/other"] {
+        for name in ["main", "refs/pr/1"] {
+            let EntryKey { hub, root, repo, .. } = key("");
+            let key = RefKey { hub, root, repo: Repo { id: id.into(), ..repo }, name: name.into() };
+            store.put_reference(&key, commit.clone(), NOW).await.unwrap();
+        }
+    }
+    let listed = |select: Selector| {
+        let mut names = Vec::new();
+        let visit = &mut |key: RefKey, record: RefRecord| {
+            assert_eq!(record.commit, commit);
+            names.push(format!("{}@{}", key.repo, key.name));
+            ControlFlow::Continue(())
+        };
+        store.references(&select, visit).unwrap();
+        names
+    };
+    assert_eq!(listed(Selector::default()).len(), 4);
+    let (repo, revision) = (Some("acme/tiny".into()), Some("v9".into()));
+    let one = Selector { repo, revision, path: Some("x".into()), hub: None };
+    assert_eq!(listed(one), ["acme/tiny@main", "acme/tiny@refs/pr/1"]);
+    assert!(listed(Selector { hub: Some(Hub::Mozilla), ..Selector::default() }).is_empty());
+}
+
+#[tokio::test]
 async fn references_remember_the_commits_before() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
