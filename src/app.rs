@@ -158,7 +158,10 @@ impl Service {
         let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
         let held = Cache::new(&cache, upstream.roots.clone(), store.clone());
         let fetcher = match offline {
-            true => None,
+            true => {
+                tracing::info!("offline: no hub is asked");
+                None
+            }
             false => Some(fetcher(cache, Arc::clone(&held), upstream, &telemetry)?),
         };
         let proxy = Proxy::new(policy, held, fetcher.clone(), telemetry.clone());

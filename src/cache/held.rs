@@ -120,10 +120,13 @@ impl Cache {
         let Some(record) = self.reference(&key)? else { return Ok(Found::nothing(asked.clone())) };
         let latest = asked.at(Revision::Commit(record.commit.clone()));
         let checked_at = Some(record.checked_at);
-        if view == View::Latest
-            && let Some(current) = self.entry(&latest)?
-        {
-            return Ok(Found { checked_at, current: Some(current), ..Found::nothing(latest) });
+        if view == View::Latest {
+            let current = self.entry(&latest)?;
+            // Where the branch stands is much to ask, and leads to nothing for a file that no commit has.
+            if current.is_some() || !self.is_held_earlier(asked, &record)? {
+                let known = self.known(&latest).filter(|_| current.is_none());
+                return Ok(Found { checked_at, current, known, ..Found::nothing(latest) });
+            }
         }
         let settled = self.settled(&key, &record)?;
         let stands = asked.at(Revision::Commit(settled.clone()));
@@ -132,6 +135,15 @@ impl Cache {
         let subject = if view == View::Latest { latest } else { stands };
         let known = self.known(&subject);
         Ok(Found { checked_at, current, older, known, ..Found::nothing(subject) })
+    }
+
+    fn is_held_earlier(&self, asked: &Resource, record: &RefRecord) -> Result<bool, StoreError> {
+        for commit in &record.previous {
+            if self.entry(&asked.at(Revision::Commit(commit.clone())))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A mutable revision that stands for nothing but itself: what the hub said last decides whether the entry is

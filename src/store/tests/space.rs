@@ -48,7 +48,7 @@ async fn documents_leave_the_floor_to_references_and_removals() {
     let floor = 64 << 20;
     let settings = Settings { min_free_bytes: floor, ..settings(&dir) };
     let store = Store::open_with(&settings, NOW, faults.clone()).unwrap();
-    let noise = |seed| Document { body: pattern(seed, 10_000).into(), ..Document::default() };
+    let noise = |seed| Document { body: pattern(seed, 10_000), ..Document::default() };
     store.put_document(&key("info"), noise(1)).await.unwrap();
 
     faults.set_free(Some(floor + 10_000));
