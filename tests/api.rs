@@ -78,11 +78,9 @@ fn every_answer_is_asked_for_once() {
         let first = scene.get(question);
         assert_eq!(first.status, 200, "{question}: {}", first.text());
         let direct = client::get(&format!("{}{question}", scene.hub.url()));
-        let (mut got, mut said) = (json(&first), json(&direct));
-        for value in [&mut got, &mut said] {
-            without_xet(value);
-        }
-        assert_eq!(got, said, "{question}");
+        let mut said = json(&direct);
+        without_xet(&mut said);
+        assert_eq!(json(&first), said, "{question}");
     }
     scene.hub.clear();
     for question in &questions {
@@ -275,7 +273,14 @@ fn what_is_not_known_to_be_the_same_for_all_passes_uncached() {
             let reply = Request::get(&format!("{}{path}", scene.daemon.url())).token("hf_me").send();
             assert_eq!(status_of(&reply), "hubcache; fwd=bypass", "{path}");
             let direct = Request::get(&format!("{}{path}", scene.hub.url())).token("hf_me").send();
-            assert_eq!((reply.status, reply.body), (direct.status, direct.body), "{path}");
+            assert_eq!(reply.status, direct.status, "{path}");
+            match serde_json::from_slice(&direct.body) {
+                Ok(mut said) => {
+                    without_xet(&mut said);
+                    assert_eq!(json(&reply), said, "{path}");
+                }
+                Err(_) => assert_eq!(reply.body, direct.body, "{path}"),
+            }
         }
         assert_eq!(scene.hub.requests().len(), 4, "{path}");
     }

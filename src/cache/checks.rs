@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::Fetcher;
-use crate::hub::api;
+use crate::hub::{Kept, Misread, Stripper, api};
 use crate::model::{Document, EntryKey, Expectation, Hub, Question, Resource, Revision, Timestamp, Topic};
 use crate::store::DOCUMENT_MAX;
 use crate::upstream::{Failure, Inquiry, Said};
@@ -159,9 +159,9 @@ impl Fetcher {
                 self.cache.note_unchanged(asked, &question, now).await;
                 Ok(Arc::new(Document { learned_at: now, ..Document::clone(&document) }))
             }
-            (Ok(Said::Unchanged), None) => Err(Arc::new(Failure::Misread(crate::hub::Misread::NoHops))),
+            (Ok(Said::Unchanged), None) => Err(Arc::new(Failure::Misread(Misread::NoHops))),
             (Ok(Said::Answer { headers, body }), _) => {
-                let body = self.made_fit(asked, body).map_err(Arc::new)?;
+                let body = self.made_fit(asked, &body).map_err(Arc::new)?;
                 let document = api::document(root, http::StatusCode::OK, &headers, body.into(), now);
                 self.cache.note_document(asked, &document).await;
                 Ok(Arc::new(document))
@@ -205,7 +205,15 @@ impl Fetcher {
     }
 
     /// The body as it may be served: without what would draw clients to the Xet store.
-    fn made_fit(&self, _asked: &Question, body: Vec<u8>) -> Result<Vec<u8>, Failure> {
-        Ok(body)
+    fn made_fit(&self, asked: &Question, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        let mut stripper = Stripper::new(self.settings.xet_above);
+        let mut fit = Vec::with_capacity(body.len());
+        let read = stripper.push(body, &mut fit).and_then(|()| stripper.finish());
+        let Kept(count) = read.map_err(|error| Failure::Misread(Misread::NotJson(error)))?;
+        if count > 0 {
+            self.telemetry.xet_hints_kept(count);
+            tracing::info!(question = %asked, count, "large files are listed with their place in the Xet store");
+        }
+        Ok(fit)
     }
 }

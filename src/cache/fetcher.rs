@@ -65,6 +65,11 @@ impl Fetcher {
         &self.upstream
     }
 
+    /// The size of files above which clients are told of their place in the Xet store.
+    pub fn xet_above(&self) -> Option<u64> {
+        self.settings.xet_above
+    }
+
     /// Starts a fill of `resource`, or joins the one that runs. `asked` is the name under which the client asked.
     ///
     /// # Errors

@@ -84,6 +84,8 @@ pub struct Settings {
     pub negative_ttl: Duration,
     /// How long the mark against the resume trap stands.
     pub mark_for: Duration,
+    /// The size of files above which clients are told of their place in the Xet store; `None` for no file.
+    pub xet_above: Option<u64>,
 }
 
 impl Default for Settings {
@@ -98,6 +100,7 @@ impl Default for Settings {
             max_followers: 4096,
             negative_ttl: Duration::from_secs(10),
             mark_for: Duration::from_secs(600),
+            xet_above: Some(50_000_000_000),
         }
     }
 }

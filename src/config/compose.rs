@@ -121,6 +121,7 @@ fn cache(said: &Cache) -> cache::Settings {
         max_followers: said.max_followers.as_usize(),
         negative_ttl: said.negative_ttl,
         mark_for: said.mark_for,
+        xet_above: said.xet_above.map(|size| size.0),
     }
 }
 

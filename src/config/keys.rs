@@ -260,6 +260,9 @@ settings! {
         known_entries: Count = "10000" in "1"..="100000000";
         /// Requests that may wait for one download.
         max_followers: Count = "4096" in "1"..="1000000";
+        /// The size of files above which clients are told where these are in the Xet store of Hugging Face, from where
+        /// they come past this cache; huggingface_hub takes nothing larger over HTTP. none: no file.
+        xet_above: Option<Size> = "50GB" in "0B"..="1000TiB";
     }
 
     /// The log on stderr.

@@ -24,8 +24,9 @@ use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher};
 use crate::model::{Hub, Outcome};
 use crate::policy::Rules;
-use crate::request::{Reject, Target, classify, is_preflight};
+use crate::request::{Reject, Target, classify, is_preflight, is_xet_read_token};
 use crate::telemetry::Telemetry;
+use crate::upstream::Fitting;
 
 /// Serves clients.
 pub struct Proxy {
@@ -79,7 +80,20 @@ impl Proxy {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let Some(fetcher) = &self.fetcher else { return status::nothing_passes() };
-        match fetcher.upstream().pass(hub, path_and_query, request).await {
+        if hub == Hub::HuggingFace && is_xet_read_token(path_and_query) {
+            self.telemetry.xet_token_requested();
+            let path = request.uri().path();
+            tracing::warn!(
+                path,
+                "a client asks for access to the Xet store: what it fetches there goes past this cache"
+            );
+        }
+        let (head, body) = request.into_parts();
+        // Without a name of its own, this server's links begin with their path.
+        let base = Asked::new(&head).base().unwrap_or_default();
+        let fitting = Fitting { base, xet_above: fetcher.xet_above() };
+        let request = Request::from_parts(head, body);
+        match fetcher.upstream().pass(hub, path_and_query, &fitting, request).await {
             Ok(answer) => {
                 let mut response = answer.map(Body::passed);
                 answer::add_own_fields(response.headers_mut(), outcome, None);

@@ -45,6 +45,8 @@ struct Shared {
     coalesced: Counter,
     verify_failures: Counter,
     fill_seconds: Histogram,
+    xet_tokens: Counter,
+    xet_hints: Counter,
 }
 
 impl Telemetry {
@@ -98,6 +100,18 @@ impl Telemetry {
             "Time from the start of a fill to its end",
             Histogram::new(FILL_BUCKETS_SECONDS),
         );
+        let xet_tokens = register(
+            &mut registry,
+            "xet_token_requests",
+            "Requests for access to the Xet store, from where files come past this cache",
+            Counter::default(),
+        );
+        let xet_hints = register(
+            &mut registry,
+            "xet_hints",
+            "Times that clients were told of a large file's place in the Xet store",
+            Counter::default(),
+        );
         registry.register("build", "The version that is running", Info::new([("version", version)]));
         let shared = Shared {
             registry,
@@ -113,6 +127,8 @@ impl Telemetry {
             coalesced,
             verify_failures,
             fill_seconds,
+            xet_tokens,
+            xet_hints,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -167,6 +183,16 @@ impl Telemetry {
     /// Downloaded bytes were not what was promised.
     pub fn verify_failed(&self) {
         self.shared.verify_failures.inc();
+    }
+
+    /// A client asks for access to the Xet store.
+    pub fn xet_token_requested(&self) {
+        self.shared.xet_tokens.inc();
+    }
+
+    /// A client was told where `count` large files are in the Xet store.
+    pub fn xet_hints_kept(&self, count: u64) {
+        self.shared.xet_hints.inc_by(count);
     }
 
     /// How much space the data directory takes.
@@ -287,6 +313,8 @@ mod tests {
             "hubcache_inflight_fetches ",
             "hubcache_coalesced_requests_total ",
             "hubcache_verify_failures_total ",
+            "hubcache_xet_token_requests_total ",
+            "hubcache_xet_hints_total ",
             "hubcache_request_duration_seconds_bucket{",
             "hubcache_fill_duration_seconds_bucket{",
             "hubcache_build_info{",

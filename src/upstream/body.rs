@@ -1,18 +1,14 @@
 //! The body of a file on its way from a hub.
 
-use std::collections::VecDeque;
 use std::fmt;
-use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::write::MultiGzDecoder;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Encoded bytes decoded at a time: deflate expands at most about 1032 times, so a step yields at most 2 MiB.
-const DECODE_STEP: usize = 2048;
+use super::gzip::Gzip;
 
 /// Why a body ended before its end.
 #[derive(Debug)]
@@ -54,15 +50,9 @@ pub struct FileBody {
     _permit: OwnedSemaphorePermit,
 }
 
-struct Gzip {
-    decoder: Option<MultiGzDecoder<Vec<u8>>>,
-    encoded: VecDeque<Bytes>,
-}
-
 impl FileBody {
     pub(super) fn new(incoming: Incoming, gzip: bool, stall: Duration, permit: OwnedSemaphorePermit) -> Self {
-        let gzip =
-            gzip.then(|| Gzip { decoder: Some(MultiGzDecoder::new(Vec::new())), encoded: VecDeque::new() });
+        let gzip = gzip.then(Gzip::new);
         Self { incoming, gzip, stall, received: 0, _permit: permit }
     }
 
@@ -77,27 +67,17 @@ impl FileBody {
     /// When the body breaks off, stalls, or cannot be decoded.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Interrupt> {
         loop {
-            if let Some(piece) = self.gzip.as_mut().and_then(|g| g.encoded.pop_front()) {
-                let gzip = self.gzip.as_mut().expect("a piece was taken from it");
-                let decoder = gzip.decoder.as_mut().expect("kept until the end of the body");
-                decoder.write_all(&piece).map_err(Interrupt::Undecodable)?;
-                let decoded = std::mem::take(decoder.get_mut());
-                if !decoded.is_empty() {
-                    return Ok(Some(Bytes::from(decoded)));
-                }
-                continue;
+            if let Some(gzip) = &mut self.gzip
+                && let Some(decoded) = gzip.next().map_err(Interrupt::Undecodable)?
+            {
+                return Ok(Some(decoded));
             }
             let Some(piece) = self.frame().await? else {
                 return self.rest();
             };
             match &mut self.gzip {
                 None => return Ok(Some(piece)),
-                Some(gzip) => {
-                    let mut piece = piece;
-                    while !piece.is_empty() {
-                        gzip.encoded.push_back(piece.split_to(piece.len().min(DECODE_STEP)));
-                    }
-                }
+                Some(gzip) => gzip.push(piece),
             }
         }
     }
@@ -123,8 +103,9 @@ impl FileBody {
     }
 
     fn rest(&mut self) -> Result<Option<Bytes>, Interrupt> {
-        let Some(decoder) = self.gzip.as_mut().and_then(|g| g.decoder.take()) else { return Ok(None) };
-        let decoded = decoder.finish().map_err(Interrupt::Undecodable)?;
-        Ok((!decoded.is_empty()).then(|| Bytes::from(decoded)))
+        match &mut self.gzip {
+            Some(gzip) => gzip.finish().map_err(Interrupt::Undecodable),
+            None => Ok(None),
+        }
     }
 }

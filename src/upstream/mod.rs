@@ -15,6 +15,8 @@ mod body;
 mod circuit;
 mod client;
 mod failure;
+mod fit;
+mod gzip;
 mod holdoff;
 mod names;
 mod pass;
@@ -31,6 +33,7 @@ pub use ask::{Inquiry, Said};
 pub use body::{FileBody, Interrupt};
 pub use client::{Answer, Client, Want};
 pub use failure::{Failure, Refusal};
+pub use fit::{Fitting, Unfit};
 pub use pass::PassBody;
 pub use tls::BuildError;
 

@@ -4,20 +4,22 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep};
 use url::Url;
 
 use super::admission::Asking;
+use super::fit::{Fit, Fitting, Unfit};
 use super::redirect::{is_redirect, same_origin, target};
 use super::{Client, Failure};
 use crate::model::Hub;
+use crate::request::is_description;
 
 /// Longest wait for the head of an answer that is handed on. It includes the time of an upload, whose own silences
 /// the listener bounds, and of whatever the hub computes.
@@ -25,9 +27,12 @@ const HEAD_WAIT: Duration = Duration::from_secs(3600);
 /// Longest silence within the body of an answer that is handed on.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// The body of an answer that is handed on; it breaks off when the hub is silent for too long.
+/// The body of an answer that is handed on; it breaks off when the hub is silent for too long, and when it cannot be
+/// made fit for the client.
 pub struct PassBody {
     incoming: Incoming,
+    /// Of a description: what takes out of it that which would lead past this cache.
+    fit: Option<Box<Fit>>,
     overdue: Pin<Box<Sleep>>,
 }
 
@@ -38,6 +43,8 @@ pub enum PassError {
     Cut(hyper::Error),
     /// Nothing came for too long.
     Silent,
+    /// It cannot be made fit for the client.
+    Unfit(Unfit),
 }
 
 impl fmt::Display for PassError {
@@ -45,6 +52,7 @@ impl fmt::Display for PassError {
         match self {
             Self::Cut(_) => f.write_str("the connection was cut"),
             Self::Silent => write!(f, "nothing came for {} s", SILENCE.as_secs()),
+            Self::Unfit(_) => f.write_str("what came cannot be handed on"),
         }
     }
 }
@@ -54,13 +62,26 @@ impl Error for PassError {
         match self {
             Self::Cut(e) => Some(e),
             Self::Silent => None,
+            Self::Unfit(e) => Some(e),
         }
     }
 }
 
 impl PassBody {
-    fn new(incoming: Incoming) -> Self {
-        Self { incoming, overdue: Box::pin(tokio::time::sleep(SILENCE)) }
+    fn new(incoming: Incoming, fit: Option<Fit>) -> Self {
+        // Of an answer without a body there is nothing to read.
+        let fit = fit.filter(|_| !incoming.is_end_stream()).map(Box::new);
+        Self { incoming, fit, overdue: Box::pin(tokio::time::sleep(SILENCE)) }
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, PassError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.overdue.as_mut().reset(Instant::now() + SILENCE);
+                Poll::Ready(frame.map(|f| f.map_err(PassError::Cut)))
+            }
+            Poll::Pending => self.overdue.as_mut().poll(cx).map(|()| Some(Err(PassError::Silent))),
+        }
     }
 }
 
@@ -72,21 +93,35 @@ impl Body for PassBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, PassError>>> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                self.overdue.as_mut().reset(Instant::now() + SILENCE);
-                Poll::Ready(frame.map(|f| f.map_err(PassError::Cut)))
+        loop {
+            let Some(fit) = &mut self.fit else { return self.poll_incoming(cx) };
+            if let Some(ready) = fit.next().map_err(PassError::Unfit).transpose() {
+                return Poll::Ready(Some(ready.map(Frame::data)));
             }
-            Poll::Pending => self.overdue.as_mut().poll(cx).map(|()| Some(Err(PassError::Silent))),
+            match ready!(self.poll_incoming(cx)) {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(frame)) => {
+                    // Trailers would describe a body that the client does not get.
+                    if let (Ok(data), Some(fit)) = (frame.into_data(), &mut self.fit) {
+                        fit.push(data);
+                    }
+                }
+                None => {
+                    let rest =
+                        self.fit.as_mut().and_then(|fit| fit.finish().map_err(PassError::Unfit).transpose());
+                    self.fit = None;
+                    return Poll::Ready(rest.map(|r| r.map(Frame::data)));
+                }
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.fit.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        if self.fit.is_some() { SizeHint::default() } else { self.incoming.size_hint() }
     }
 }
 
@@ -105,14 +140,16 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 impl Client {
     /// Hands `request` on to `hub` under `path_and_query`; the answer's fields are made fit for the client. A redirect
-    /// within the hub's own origin is handed on without its host.
+    /// within the hub's own origin is handed on without its host, and what Hugging Face tells of the Xet store is taken
+    /// out.
     ///
     /// # Errors
-    /// When the hub cannot be reached or does not answer in time.
+    /// When the hub cannot be reached, does not answer in time, or describes something in an unknown encoding.
     pub async fn pass<B>(
         &self,
         hub: Hub,
         path_and_query: &str,
+        fitting: &Fitting,
         request: Request<B>,
     ) -> Result<Response<PassBody>, Failure>
     where
@@ -126,6 +163,10 @@ impl Client {
         drop_hop_by_hop(&mut headers);
         headers.remove(header::HOST);
         headers.append(header::VIA, HeaderValue::from_static("1.1 hubcache"));
+        if hub == Hub::HuggingFace && is_description(path_and_query) {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        let method = head.method.clone();
         let mut request = Request::new(body.map_err(Into::into).boxed_unsync());
         *request.method_mut() = head.method;
         // From the text, since a parsed URL has encoded more than the client did.
@@ -134,16 +175,25 @@ impl Client {
         *request.headers_mut() = headers;
         let asking = Asking::path(hub, path_and_query, request.headers());
         let answer = self.at_hub(asking, self.exchange(request, hub, HEAD_WAIT)).await?;
-        Ok(fit_for_client(&url, answer))
+        let (mut head, body) = answer.into_parts();
+        fit_for_client(&url, &mut head);
+        let fit = match hub {
+            Hub::HuggingFace => {
+                let root = self.root(hub);
+                Fit::of(&mut head, root, &method, path_and_query, fitting, &self.telemetry)?
+            }
+            Hub::Mozilla => None,
+        };
+        Ok(Response::from_parts(head, PassBody::new(body, fit)))
     }
 }
 
-fn fit_for_client(url: &Url, mut answer: Response<Incoming>) -> Response<PassBody> {
-    let local = match is_redirect(answer.status()) {
-        true => target(url, answer.headers()).ok().filter(|to| same_origin(&url.origin(), to)),
+fn fit_for_client(url: &Url, head: &mut response::Parts) {
+    let local = match is_redirect(head.status) {
+        true => target(url, &head.headers).ok().filter(|to| same_origin(&url.origin(), to)),
         false => None,
     };
-    let headers = answer.headers_mut();
+    let headers = &mut head.headers;
     drop_hop_by_hop(headers);
     headers.remove(header::SET_COOKIE);
     if let Some(to) = local {
@@ -155,7 +205,6 @@ fn fit_for_client(url: &Url, mut answer: Response<Incoming>) -> Response<PassBod
             headers.insert(header::LOCATION, value);
         }
     }
-    answer.map(PassBody::new)
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
