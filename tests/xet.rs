@@ -1,5 +1,5 @@
-//! What would lead clients past this cache stays behind: the Xet store's hashes and fields, and
-//! links to further pages.
+//! What would lead clients past this cache stays behind: the Xet store's hashes and fields, links to further pages, and,
+//! where that is wanted, uploads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -183,4 +183,34 @@ fn a_description_that_cannot_be_read_breaks_off_and_another_text_passes() {
     let kept =
         asked.header("Content-Type", "application/json").body(b"{\"paths\": [\"config.json\"]}").send();
     assert_eq!(kept.status, 502, "an answer that would be kept is not begun: {}", kept.text());
+}
+
+#[test]
+fn uploads_pass_unless_they_are_refused_here() {
+    let hub = hub();
+    for (setting, refused) in [("pass", false), ("refuse", true)] {
+        let daemon = Daemon::builder().hub(&hub).set("cache.uploads", setting).start();
+        let body = vec![b'x'; 3 << 20];
+        for (method, path) in [
+            ("POST", "/api/models/acme/tiny/commit/main"),
+            ("POST", "/acme/tiny.git/info/lfs/objects/batch"),
+            ("PUT", "/acme/tiny/resolve/main/large.bin"),
+            ("DELETE", "/api/repos/delete"),
+        ] {
+            hub.clear();
+            let got = Request::new(method, &format!("{}{path}", daemon.url())).body(&body).send();
+            assert_eq!(hub.requests().len(), usize::from(!refused), "{method} {path}");
+            assert_eq!(got.status == 403, refused, "{method} {path}: {}", got.text());
+            let message = got.header("x-error-message").filter(|m| m.contains("cache.uploads"));
+            assert_eq!(message.is_some(), refused, "{method} {path}");
+        }
+        let form = ("Content-Type", "application/x-www-form-urlencoded");
+        for query in ["", "?unknown=1"] {
+            let url = format!("{}{REPO}/paths-info/main{query}", daemon.url());
+            let read = Request::new("POST", &url).header(form.0, form.1).body(b"paths=config.json").send();
+            assert_eq!(read.status, 200, "a list of paths is only read: {}", read.text());
+        }
+        let ended = [("hub", "huggingface"), ("result", "no-uploads")];
+        assert_eq!(daemon.metric("hubcache_requests_total", &ended), if refused { 4.0 } else { 0.0 });
+    }
 }

@@ -107,6 +107,7 @@ fn policy(said: &Cache) -> policy::Rules {
         drip: said.drip,
         delivery_mozilla: said.delivery_mozilla,
         delivery_huggingface: said.delivery_huggingface,
+        uploads: said.uploads,
     }
 }
 

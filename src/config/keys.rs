@@ -8,7 +8,7 @@ use super::layers::Values;
 use super::setting::{Count, Raw, Refusal, Setting, Size};
 use crate::admin::HostName;
 use crate::model::HubRoot;
-use crate::policy::Delivery;
+use crate::policy::{Delivery, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 /// The smallest and the largest value of a setting, written like values.
@@ -263,6 +263,8 @@ settings! {
         /// The size of files above which clients are told where these are in the Xet store of Hugging Face, from where
         /// they come past this cache; huggingface_hub takes nothing larger over HTTP. none: no file.
         xet_above: Option<Size> = "50GB" in "0B"..="1000TiB";
+        /// What becomes of requests that could change something at a hub: pass hands them on, refuse answers 403.
+        uploads: Uploads = "pass";
     }
 
     /// The log on stderr.

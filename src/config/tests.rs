@@ -88,7 +88,7 @@ fn every_default_and_every_bound_is_a_value_of_its_key() {
 fn other_value(key: &Key) -> &'static str {
     let candidates =
         ["none", "9s", "9m", "300MiB", "7", "127.0.0.9:1", "/somewhere", "https://h.example", "example.org"];
-    let words = ["stream", "verified", "json", "debug", "true"];
+    let words = ["stream", "verified", "json", "debug", "true", "refuse"];
     let mut all = candidates.into_iter().chain(words);
     all.find(|v| *v != key.default && key.check(&Raw::Text((*v).into())).is_ok()).unwrap()
 }

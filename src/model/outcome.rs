@@ -35,6 +35,8 @@ pub enum Outcome {
     Rejected,
     /// 404, 405 or 501: nothing here has that name or does that.
     Unsupported,
+    /// 403: it could change something at a hub, and this server hands no such request on.
+    NoUploads,
     /// The hub's own 401, 403, 404 or other refusal, handed on.
     Refused,
     /// 416: the range lies outside the file.
@@ -65,7 +67,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
@@ -81,6 +83,7 @@ impl Outcome {
         Self::Preflight,
         Self::Rejected,
         Self::Unsupported,
+        Self::NoUploads,
         Self::Refused,
         Self::OutOfRange,
         Self::Guarded,
@@ -114,6 +117,7 @@ impl Outcome {
             Self::Preflight => "preflight",
             Self::Rejected => "rejected",
             Self::Unsupported => "unsupported",
+            Self::NoUploads => "no-uploads",
             Self::Refused => "refused",
             Self::OutOfRange => "out-of-range",
             Self::Guarded => "guarded",

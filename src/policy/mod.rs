@@ -32,6 +32,8 @@ pub struct Rules {
     pub delivery_mozilla: Delivery,
     /// Delivery of files of the Hugging Face layout, except to Firefox.
     pub delivery_huggingface: Delivery,
+    /// What becomes of requests that could change something at a hub.
+    pub uploads: Uploads,
 }
 
 impl Default for Rules {
@@ -45,6 +47,7 @@ impl Default for Rules {
             drip: Duration::from_secs(3),
             delivery_mozilla: Delivery::Verified,
             delivery_huggingface: Delivery::Stream,
+            uploads: Uploads::Pass,
         }
     }
 }
@@ -68,4 +71,13 @@ pub enum Delivery {
     Stream,
     /// After the verdict, or after [`Rules::hold`] as they arrive.
     Verified,
+}
+
+/// What becomes of requests that could change something at a hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploads {
+    /// They are handed on.
+    Pass,
+    /// They are refused.
+    Refuse,
 }

@@ -10,6 +10,7 @@ mod file;
 mod offline;
 mod private;
 mod status;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,8 +24,8 @@ use hyper::body::Incoming;
 use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher};
 use crate::model::{Hub, Outcome};
-use crate::policy::Rules;
-use crate::request::{Reject, Target, classify, is_preflight, is_xet_read_token};
+use crate::policy::{Rules, Uploads};
+use crate::request::{Reject, Target, classify, is_preflight, is_xet_read_token, may_write};
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
 
@@ -66,6 +67,11 @@ impl Proxy {
             Err(reject) => rejected(&reject),
             Ok(Target::File(resource)) => self.file(&resource, &head).await,
             Ok(Target::Question(question)) => self.question(question, head, body).await,
+            Ok(Target::Pass { path_and_query, .. })
+                if self.rules.uploads == Uploads::Refuse && may_write(&head.method, &path_and_query) =>
+            {
+                upload::refused(&head, body).await
+            }
             Ok(Target::Pass { hub, path_and_query }) => {
                 self.pass(hub, &path_and_query, Request::from_parts(head, body), Outcome::Passed).await
             }

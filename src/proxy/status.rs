@@ -156,6 +156,13 @@ pub(super) fn nothing_passes() -> Reply {
     with_message(StatusCode::FORBIDDEN, Outcome::Offline, text)
 }
 
+/// Something that could change a hub, where such requests are not handed on.
+pub(super) fn no_uploads() -> Reply {
+    let text = "this cache takes no uploads and hands on nothing else that could change the hub; its setting \
+                cache.uploads decides that, and the hub itself can be asked directly";
+    with_message(StatusCode::FORBIDDEN, Outcome::NoUploads, text)
+}
+
 /// A list of paths that is too long.
 pub(super) fn list_too_long(limit: usize) -> Reply {
     let text = format!("the list of paths is longer than {limit} bytes; ask for fewer at a time");

@@ -7,7 +7,7 @@ use super::{Raw, Refusal, Setting, text};
 use crate::admin::HostName;
 use crate::config::problem::nearest;
 use crate::model::HubRoot;
-use crate::policy::Delivery;
+use crate::policy::{Delivery, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 impl Setting for SocketAddr {
@@ -115,6 +115,22 @@ impl Setting for Delivery {
             "stream" => Ok(Self::Stream),
             "verified" => Ok(Self::Verified),
             other => Err(did_you_mean(other, ["stream", "verified"])),
+        }
+    }
+}
+
+impl Setting for Uploads {
+    const PLACEHOLDER: &'static str = "UPLOADS";
+
+    fn expects() -> String {
+        "pass or refuse".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match text(raw)? {
+            "pass" => Ok(Self::Pass),
+            "refuse" => Ok(Self::Refuse),
+            other => Err(did_you_mean(other, ["pass", "refuse"])),
         }
     }
 }

@@ -1,0 +1,28 @@
+//! Refusing requests that could change something at a hub.
+
+use std::time::Duration;
+
+use http::header;
+use http::request::Parts;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+
+use super::{Reply, status};
+
+/// How much of a refused body is read, in bytes.
+const MAX_UNWANTED: usize = 4 << 20;
+/// How long it is read.
+const UNWANTED_WAIT: Duration = Duration::from_secs(2);
+
+/// Refuses; but first reads a short body that is on its way anyhow. A client that still sends when the connection ends
+/// may see that end in place of the answer.
+pub(super) async fn refused(head: &Parts, body: Incoming) -> Reply {
+    // Who waits to be told to go on has sent nothing yet, and reading would tell it to.
+    if !head.headers.contains_key(header::EXPECT) {
+        let mut body = Limited::new(body, MAX_UNWANTED);
+        let read = async { while let Some(Ok(_)) = body.frame().await {} };
+        // Whatever goes wrong here is the client's own affair.
+        let _ = tokio::time::timeout(UNWANTED_WAIT, read).await;
+    }
+    status::no_uploads()
+}
