@@ -137,6 +137,26 @@ fn only_files_above_the_limit_are_listed_with_their_hash_and_that_is_counted() {
 }
 
 #[test]
+fn only_of_a_file_above_the_limit_head_tells_the_place_in_the_store() {
+    let hub = hub();
+    let daemon = Daemon::builder().hub(&hub).set("cache.xet_above", "1500B").start();
+    let head = |path: &str| client::head(&format!("{}{path}", daemon.url()));
+    for prefix in ["", "/hub/huggingface"] {
+        let told = head(&format!("{prefix}/acme/tiny/resolve/main/large.bin"));
+        assert!(told.status == 200 && told.header("x-xet-hash").is_some(), "{:?}", told.headers);
+        let token = format!("{REPO}/xet-read-token/{}", told.header("x-repo-commit").unwrap());
+        assert_eq!(told.header("x-xet-refresh-route"), Some(token.as_str()));
+        let link = told.header("link").unwrap();
+        assert!(link.starts_with(&format!("<{}{prefix}{token}>; rel=\"xet-auth\"", daemon.url())), "{link}");
+        assert!(link.contains(&format!("<{}/v1/", hub.cas_url())), "{link}");
+        assert!(has_no_xet_field(&head(&format!("{prefix}/acme/tiny/resolve/main/small.bin"))));
+    }
+    assert_eq!(daemon.metric("hubcache_xet_hints_total", &[]), 2.0);
+    let get = client::get(&format!("{}/acme/tiny/resolve/main/large.bin", daemon.url()));
+    assert!(get.body.len() == 2000 && has_no_xet_field(&get));
+}
+
+#[test]
 fn a_client_that_asks_for_access_to_the_store_gets_it_and_is_counted() {
     let hub = hub();
     let daemon = Daemon::start(&hub);

@@ -1,7 +1,10 @@
 //! Hugging Face: git commits, large files behind signed redirects.
 
+use std::sync::Arc;
+
 use http::header;
 
+use super::hints;
 use super::{Hop, Misread, opaque_tag, text, whole_size};
 use crate::model::{
     Commit, Digest, Expectation, Promise, Promiser, Representation, Resource, Revision, Sha256, Timestamp,
@@ -49,6 +52,7 @@ pub(super) fn expectation(resource: &Resource, hops: &[Hop], now: Timestamp) -> 
         promises: promise.into_iter().collect(),
         validator: if arrived { text(&last.headers, header::ETAG) } else { None },
         learned_at: now,
+        xet: hints::told(hops).map(Arc::new),
     })
 }
 

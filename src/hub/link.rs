@@ -46,11 +46,14 @@ pub fn lead_pages_back(headers: &mut HeaderMap, root: &HubRoot, base: &str) {
     });
 }
 
+/// The target of the first link of that relation.
+pub(super) fn target_of<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    links(headers).into_iter().find(|link| link.is(|relation| relation == wanted)).map(|link| link.target)
+}
+
 /// Path and query below `root` of the page behind `Link: <...>; rel="next"`.
 pub(super) fn next_page(root: &HubRoot, headers: &HeaderMap) -> Option<String> {
-    let links = links(headers);
-    let next = links.iter().find(|link| link.is(|relation| relation == "next"))?;
-    below(root, next.target).map(str::to_owned)
+    below(root, target_of(headers, "next")?).map(str::to_owned)
 }
 
 /// Path and query below the hub's root; `None` for what lies elsewhere. The text stays as the hub wrote it, because a

@@ -1,12 +1,14 @@
 //! What a hub's URLs and header fields mean; one file a hub. Pure: heads go in, an [`Expectation`] comes out.
 
 pub mod api;
+mod hints;
 mod huggingface;
 mod json;
 mod link;
 mod mozilla;
 mod xet;
 
+pub use hints::add_xet_hints;
 pub use json::NotJson;
 pub use link::{lead_pages_back, strip_xet_fields};
 pub use xet::{Kept, Stripper};

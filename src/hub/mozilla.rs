@@ -37,6 +37,7 @@ pub(super) fn expectation(hops: &[Hop], now: Timestamp) -> Result<Expectation, M
         promises: if comparable { goog_hashes(headers) } else { Vec::new() },
         validator: text(headers, header::ETAG),
         learned_at: now,
+        xet: None,
     })
 }
 

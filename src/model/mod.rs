@@ -18,7 +18,7 @@ pub use document::Document;
 pub use entry::{Entry, Standing};
 pub use outcome::Outcome;
 pub use question::{Question, Topic};
-pub use representation::{Expectation, Promise, Promiser, Representation};
+pub use representation::{Expectation, Promise, Promiser, Representation, XetHints};
 pub use resource::{
     Commit, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Resource, Revision, is_firefox_revision,
     is_mozilla_version,

@@ -1,5 +1,7 @@
 //! What is known of a file besides its bytes.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Commit, Digest, Timestamp};
@@ -37,6 +39,22 @@ pub struct Expectation {
     pub validator: Option<String>,
     /// When the hub said so.
     pub learned_at: Timestamp,
+    /// Where the hub says the file is in its Xet store; known as long as it is fresh in memory, and in no record.
+    #[serde(skip)]
+    pub xet: Option<Arc<XetHints>>,
+}
+
+/// What a hub tells of a file's place in its Xet store, from where clients fetch it past this cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XetHints {
+    /// What the store calls the file.
+    pub hash: String,
+    /// Where access to it is asked for; a path, or a URL.
+    pub refresh_route: Option<String>,
+    /// The same, as a link.
+    pub auth: Option<String>,
+    /// The link to what the file is made of.
+    pub reconstruction: Option<String>,
 }
 
 impl Expectation {

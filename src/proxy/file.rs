@@ -93,7 +93,7 @@ impl Proxy {
             check = match fetcher.check(question, within).await {
                 Checked::Late => Check::Late,
                 Checked::Answered(Ok(said)) if inquired => {
-                    return tell(resource, asked, &said, Outcome::Asked);
+                    return self.tell(resource, asked, &said, Outcome::Asked);
                 }
                 Checked::Answered(Ok(_)) => Check::Made,
                 Checked::Answered(Err(error)) => {
@@ -126,7 +126,9 @@ impl Proxy {
                 let entry = entry.expect("policy serves only what is held");
                 self.serve(resource, asked, &entry, outcome).await
             }
-            (Plan::Tell, Found { known: Some(known), .. }) => tell(resource, asked, &known, Outcome::Known),
+            (Plan::Tell, Found { known: Some(known), .. }) => {
+                self.tell(resource, asked, &known, Outcome::Known)
+            }
             (_, Found { absent: Some(document), .. }) => {
                 super::api::document_reply(asked, &document, Outcome::Absent)
             }
@@ -358,8 +360,30 @@ impl Proxy {
     }
 }
 
-/// Answers HEAD from what the hub said.
-pub(super) fn tell(resource: &Resource, asked: &Asked<'_>, said: &Expectation, outcome: Outcome) -> Reply {
+impl Proxy {
+    /// Answers HEAD from what the hub said; of a file that is too large for clients to take it over HTTP, with its place
+    /// in the Xet store.
+    pub(super) fn tell(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        said: &Expectation,
+        outcome: Outcome,
+    ) -> Reply {
+        let mut reply = tell(resource, asked, said, outcome);
+        let above = self.fetcher.as_ref().and_then(|fetcher| fetcher.xet_above());
+        let is_large = matches!((said.representation.size, above), (Some(size), Some(above)) if size > above);
+        if let (Some(hints), Some(base), true) = (&said.xet, asked.base(), is_large) {
+            let root = self.cache.roots().root(resource.hub);
+            hub::add_xet_hints(reply.response.headers_mut(), hints, root, &base);
+            self.telemetry.xet_hints_kept(1);
+            tracing::info!(%resource, "a large file is told with its place in the Xet store");
+        }
+        reply
+    }
+}
+
+fn tell(resource: &Resource, asked: &Asked<'_>, said: &Expectation, outcome: Outcome) -> Reply {
     let file = &said.representation;
     let mut response = answer::file_head(file, Some(said.learned_at), outcome, None);
     if Conditions::of(&asked.parts.headers).not_modified(file.etag.as_deref()) {

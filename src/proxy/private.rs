@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{StatusCode, header};
 
-use super::file::{Refused, tell};
+use super::file::Refused;
 use super::{Asked, Proxy, Reply, answer, status};
 use crate::body::{Body, Broken};
 use crate::cache::{Fetcher, FillError, Settled};
@@ -23,7 +23,7 @@ impl Proxy {
     ) -> Reply {
         if asked.head_only {
             return match fetcher.upstream().inquire(resource, Some(&credential)).await {
-                Ok(said) => tell(resource, asked, &said, Outcome::Private),
+                Ok(said) => self.tell(resource, asked, &said, Outcome::Private),
                 Err(failure) => status::of_failure(&failure),
             };
         }

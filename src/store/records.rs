@@ -198,8 +198,13 @@ mod tests {
             stored_at: Timestamp(5),
             checked_at: Timestamp(6),
         };
-        let expectation =
-            Expectation { representation, promises, validator: Some("v".into()), learned_at: Timestamp(7) };
+        let expectation = Expectation {
+            representation,
+            promises,
+            validator: Some("v".into()),
+            learned_at: Timestamp(7),
+            xet: None,
+        };
         let described = format!("01ac0201032265220128{}01017401016d", hex("a".repeat(40).as_bytes()));
         let promised = [
             "04",
