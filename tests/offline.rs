@@ -145,6 +145,24 @@ fn what_clients_only_ask_about_is_here_where_that_costs_nothing() {
 }
 
 #[test]
+fn of_files_with_the_same_bytes_one_download_brings_all_that_were_asked_about() {
+    let mut scene = Scene::start();
+    let commit = scene.commit(&["a", "copies/a", "copies/b"], "the same bytes");
+    let url = |path: &str| format!("{}/acme/tiny/resolve/{commit}/{path}", scene.daemon.url());
+    for path in ["a", "copies/a"] {
+        assert_eq!(client::head(&url(path)).status, 200);
+    }
+    assert_eq!(client::get(&url("a")).status, 200);
+    scene.daemon.wait_for_log(&format!("file=huggingface:acme/tiny@{commit}/copies/a"));
+    assert_eq!(scene.hub.body_bytes(""), 14, "{}", scene.hub.journal());
+    scene.alone(|scene| {
+        let get = |path: &str| scene.get(&format!("/acme/tiny/resolve/{commit}/{path}"));
+        assert_eq!((get("copies/a").status, get("a").status), (200, 200));
+        assert_ne!(get("copies/b").status, 200, "nobody asked about it");
+    });
+}
+
+#[test]
 fn what_is_not_here_is_refused_with_the_way_to_bring_it() {
     let hub = ScriptedHub::start();
     hub.hf("acme/tiny").commit([File::small("config.json", "{}"), File::small("ü'$(x).txt", "{}")]);

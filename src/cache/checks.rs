@@ -112,24 +112,6 @@ impl Fetcher {
         }
     }
 
-    /// Clients ask no more than this about files that are empty, or whose bytes they have under another name. Without
-    /// their ever asking for the bytes such a file is held from now on, so that it is there when the hub is not.
-    fn take_what_is_here(self: &Arc<Self>, asked: &Resource, said: &Expectation) {
-        let subject = match (&asked.revision, &said.representation.commit) {
-            (Revision::Named(_), Some(commit)) => asked.at(Revision::Commit(commit.clone())),
-            _ => asked.clone(),
-        };
-        let costs_nothing = said.representation.size == Some(0) || self.cache.has_bytes(said);
-        let is_new = subject.revision.is_immutable() && matches!(self.cache.entry(&subject), Ok(None));
-        // Its ticket is dropped at once: nobody waits for it.
-        if costs_nothing
-            && is_new
-            && let Err(error) = self.follow(&subject, asked)
-        {
-            tracing::debug!(file = %subject, %error, "what costs nothing is not taken");
-        }
-    }
-
     /// Puts a question to the hub's API without credentials, and waits `within` for the answer, which is noted: for
     /// good at a commit, and with what it says that a branch means. That a commit has no such folder is an answer too.
     pub async fn ask(self: &Arc<Self>, asked: &Question, within: Option<Duration>) -> Checked<Document> {

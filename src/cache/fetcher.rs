@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::checks::{Checks, MAX_DOCUMENTS};
 use super::flight::{Flight, Ticket};
+use super::twins::Twins;
 use super::{Cache, FillError, Settings, fill};
 use crate::model::{Document, EntryKey, Expectation, Outcome, Resource, Secret};
 use crate::store::CHUNK;
@@ -28,6 +29,7 @@ pub struct Fetcher {
     pub(super) checks: Checks<Expectation>,
     pub(super) questions: Checks<Document>,
     pub(super) documents: Semaphore,
+    pub(super) twins: Twins,
     flights: Mutex<HashMap<EntryKey, Arc<Flight>>>,
     pub(super) places: Arc<Semaphore>,
     /// One permit for each chunk of an unfinished file in memory.
@@ -52,6 +54,7 @@ impl Fetcher {
             checks: Checks::default(),
             questions: Checks::default(),
             documents: Semaphore::new(MAX_DOCUMENTS),
+            twins: Twins::new(settings.known_entries),
             flights: Mutex::default(),
             places: Arc::new(Semaphore::new(settings.max_fills)),
             window: Arc::new(Semaphore::new(window)),

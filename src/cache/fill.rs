@@ -60,12 +60,18 @@ pub(super) fn spawn(
         if let (Err(FillError::Upstream(failure)), None) = (&end, &fill.credential) {
             fill.cache.note_refusal(&fill.resource, failure).await;
         }
+        let promises = match &end {
+            Ok(Landed::Stored(entry) | Landed::Linked(entry)) => entry.promises.clone(),
+            _ => Vec::new(),
+        };
         landing.publish(end);
         fill.flight.trim();
         let mut flights = fill.fetcher.flights();
         if flights.get(&fill.key).is_some_and(|f| Arc::ptr_eq(f, &fill.flight)) {
             flights.remove(&fill.key);
         }
+        drop(flights);
+        fill.fetcher.take_twins(&fill.resource, &promises);
     });
 }
 

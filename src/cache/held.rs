@@ -251,16 +251,6 @@ impl Cache {
         resource.key(self.roots.root(resource.hub))
     }
 
-    /// Whether bytes are held of which is promised what is promised here.
-    pub(super) fn has_bytes(&self, said: &Expectation) -> bool {
-        let blob = match (said.sha256(), said.git_sha1()) {
-            (Some(sha256), _) => Some(sha256),
-            (None, Some(oid)) => self.store.sha256_of_git(&oid).ok().flatten(),
-            (None, None) => None,
-        };
-        blob.is_some_and(|blob| self.store.blob(&blob).is_ok_and(|held| held.is_some()))
-    }
-
     /// What the hub said of `resource`, if that is remembered.
     pub(super) fn known(&self, resource: &Resource) -> Option<Arc<Expectation>> {
         self.known.get(&self.key(resource))

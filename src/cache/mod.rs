@@ -44,6 +44,7 @@ mod lane;
 mod notes;
 mod schedule;
 mod settled;
+mod twins;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
