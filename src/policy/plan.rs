@@ -83,7 +83,7 @@ pub enum Plan {
 
 /// Decides. Total: every combination has an answer, and after at most one `Check` and one `Inquire` it is final.
 pub fn plan(rules: &Rules, ask: Ask, held: Held, check: Check, now: Timestamp) -> Plan {
-    let anything = held.current || held.older;
+    let anything = held.current || held.older || held.absent;
     let trusted = ask.immutable || (!ask.no_cache && is_within(held.checked_at, rules.ref_ttl, now));
     if matches!(check, Check::Late | Check::Down) {
         return alone(rules, held, trusted, now);
@@ -222,7 +222,8 @@ mod tests {
             assert_eq!(decide(ask, held, Check::Down), Plan::Absent);
         }
         let held = Held { checked_at: seconds_ago(61), ..held };
-        assert_eq!(decide(BRANCH, held, Check::NotMade), Plan::Check { within: None });
+        let within = Some(Duration::from_secs(2));
+        assert_eq!(decide(BRANCH, held, Check::NotMade), Plan::Check { within });
         assert_eq!(decide(BRANCH, held, Check::Made), Plan::Absent);
     }
 
