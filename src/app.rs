@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 pub use logs::start_log;
 use signals::Signals;
 
+use crate::admin::control::Context;
 use crate::admin::{Door, control};
 use crate::cache::{self, Cache, Fetcher};
 use crate::config::Config;
@@ -164,11 +165,20 @@ impl Service {
             }
             false => Some(fetcher(cache, Arc::clone(&held), upstream, &telemetry)?),
         };
+        let server = control::Server {
+            started_at: Timestamp::now(),
+            listen: ready.listen,
+            admin: ready.admin,
+            fetcher: fetcher.clone(),
+            telemetry: telemetry.clone(),
+        };
+        let (cache, rules, server) = (Arc::clone(&held), policy.clone(), Some(Arc::new(server)));
+        let context = Context { cache, rules, offline, server };
         let proxy = Proxy::new(policy, held, fetcher.clone(), telemetry.clone());
         let door = Arc::new(Door::new(store.clone(), telemetry, admin.hosts));
 
         let bound = control::bind(&settings.dir, &runtime_dirs()).map_err(Error::Control)?;
-        let control = tokio::spawn(control::serve(bound, store.clone()));
+        let control = tokio::spawn(control::serve(bound, context));
         let housekeeping = tokio::spawn(keep_house(store.clone()));
         let (stop_clients, stop) = watch::channel(false);
         let handler = move |request, _peer| {

@@ -89,6 +89,11 @@ impl Body {
         Self::new(Source::Passed(body), size)
     }
 
+    /// Whether it comes from the hub as it is.
+    pub fn is_passed(&self) -> bool {
+        matches!(self.source, Source::Passed(_))
+    }
+
     /// Calls `f` once, with the number of bytes handed over, when the body has ended in whatever way.
     #[must_use]
     pub fn on_end(mut self, f: impl FnOnce(BodyEnd, u64) + Send + 'static) -> Self {

@@ -143,6 +143,7 @@ impl Fetcher {
             }
             (Ok(Said::Unchanged), None) => Err(Arc::new(Failure::Misread(Misread::NoHops))),
             (Ok(Said::Answer { headers, body }), _) => {
+                self.telemetry.upstream_received(Hub::HuggingFace, body.len() as u64);
                 let body = self.made_fit(asked, &body).map_err(Arc::new)?;
                 let document = api::document(root, http::StatusCode::OK, &headers, body.into(), now);
                 self.cache.note_document(asked, &document).await;

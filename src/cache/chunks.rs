@@ -82,6 +82,11 @@ impl Chunks {
         }
     }
 
+    /// How many bytes of the file are here.
+    pub(super) fn arrived(&self) -> u64 {
+        self.slots.iter().map(|s| s.filled as u64).sum()
+    }
+
     /// How many bytes of chunk `index` are here.
     pub(super) fn filled(&self, index: u32) -> usize {
         self.slot(index).map_or(0, |s| s.filled)

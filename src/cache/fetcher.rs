@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 use super::checks::{Checks, MAX_DOCUMENTS};
-use super::flight::{Flight, Ticket};
+use super::flight::{Flight, Running, Ticket};
 use super::twins::Twins;
 use super::{Cache, FillError, Settings, fill};
 use crate::model::{Document, EntryKey, Expectation, Outcome, Resource, Secret};
@@ -139,6 +139,14 @@ impl Fetcher {
                 tracing::warn!(file = %resource, %error, "an unfinished file is not resumed");
             }
         }
+    }
+
+    /// The fills that run, those that began first in front. Those of callers with credentials are not among them.
+    pub fn running(&self) -> Vec<Running> {
+        let flights: Vec<_> = self.flights().values().cloned().collect();
+        let mut running: Vec<_> = flights.iter().filter_map(|flight| flight.running()).collect();
+        running.sort_by(|a, b| (a.since, &a.key).cmp(&(b.since, &b.key)));
+        running
     }
 
     /// Ends all fills; what they have stored is resumed at the next start.

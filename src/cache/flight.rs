@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::FillError;
 use super::chunks::Chunks;
 use super::schedule::Wanted;
-use crate::model::{Entry, EntryKey, Expectation, Outcome};
+use crate::model::{Entry, EntryKey, Expectation, Outcome, Timestamp};
 use crate::store::Blob;
 
 /// How a fill ended well.
@@ -26,9 +26,25 @@ pub enum Landed {
     Unstored,
 }
 
+/// A running fill, for those who watch.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The file.
+    pub key: EntryKey,
+    /// Bytes of it that are here.
+    pub arrived_bytes: u64,
+    /// Its size, once known.
+    pub size_bytes: Option<u64>,
+    /// How many wait for it or read it.
+    pub followers: u64,
+    /// When the fill began.
+    pub since: Timestamp,
+}
+
 /// The shared part of a fill.
 pub struct Flight {
     pub(super) key: EntryKey,
+    since: Timestamp,
     state: Mutex<State>,
     version: watch::Sender<u64>,
     /// Rung when a reader waits for bytes or leaves.
@@ -76,6 +92,7 @@ impl Flight {
         };
         Arc::new(Self {
             key,
+            since: Timestamp::now(),
             state: Mutex::new(state),
             version: watch::Sender::new(0),
             readers_changed: Notify::new(),
@@ -86,6 +103,19 @@ impl Flight {
     pub(super) fn look(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves counters and byte ranges that are still true.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far it is; `None` once it has ended.
+    pub(super) fn running(&self) -> Option<Running> {
+        let state = self.look();
+        let size_bytes = state.head.as_ref().and_then(|head| head.representation.size);
+        state.end.is_none().then(|| Running {
+            key: self.key.clone(),
+            arrived_bytes: state.chunks.arrived(),
+            size_bytes,
+            followers: state.readers.len() as u64,
+            since: self.since,
+        })
     }
 
     /// Changes the state and wakes everybody.

@@ -55,7 +55,7 @@ use moka::sync::Cache as Memory;
 pub use checks::Checked;
 pub use error::FillError;
 pub use fetcher::Fetcher;
-pub use flight::{Landed, Settled, Ticket};
+pub use flight::{Landed, Running, Settled, Ticket};
 pub use follower::Follower;
 pub use held::{Found, FoundDocument, View};
 

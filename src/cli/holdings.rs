@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::exit::Failure;
 use super::reach::{self, Event};
 use crate::admin::control::{self, Answer, Reference, Row};
+use crate::config::Config;
 use crate::model::{EntryKey, RefKey};
-use crate::store;
 
 /// What a command told.
 #[derive(Debug, Default)]
@@ -28,9 +28,9 @@ impl Holdings {
     ///
     /// # Errors
     /// When the command fails.
-    pub fn read(settings: &store::Settings, command: control::Command) -> Result<Self, Failure> {
+    pub fn read(config: &Config, command: control::Command) -> Result<Self, Failure> {
         let mut held = Self::default();
-        let done = reach::execute(settings, command, |event| held.add(event))?;
+        let done = reach::execute(config, command, |event| held.add(event))?;
         held.partials = done.partials;
         Ok(held)
     }
@@ -40,7 +40,7 @@ impl Holdings {
             Event::Entry(row) => self.files.push(row),
             Event::Reference(reference) => self.add_reference(reference),
             Event::Answer(answer) => self.answers.push(answer),
-            Event::Damaged(..) | Event::Progress(_) => {}
+            Event::Damaged(..) | Event::Progress(_) | Event::Status(_) | Event::Explained(_) => {}
         }
     }
 

@@ -60,9 +60,9 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let selector = target::given(matches)?;
-    let settings = flags::load(matches, Scope::Store)?.config.store;
+    let config = flags::load(matches, Scope::Store)?.config;
     let each_file = matches.get_flag("files") || names_files(&selector);
-    let held = Holdings::read(&settings, control::Command::Ls { selector })?;
+    let held = Holdings::read(&config, control::Command::Ls { selector })?;
     if matches.get_flag("json") {
         return print_json(&held);
     }

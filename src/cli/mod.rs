@@ -5,6 +5,7 @@
 
 mod config;
 mod exit;
+mod explain;
 mod flags;
 mod holdings;
 mod ls;
@@ -13,6 +14,7 @@ mod reach;
 mod rm;
 mod serve;
 mod show;
+mod status;
 mod target;
 mod verify;
 
@@ -36,6 +38,10 @@ Start it, and point a client at it:
   hubcache serve
   HF_ENDPOINT=http://127.0.0.1:8470 hf download openai-community/gpt2 config.json
   curl -O http://127.0.0.1:8470/openai-community/gpt2/resolve/main/config.json
+
+See what it does:
+  hubcache status
+  hubcache explain https://huggingface.co/openai-community/gpt2/resolve/main/config.json
 
 Look at what it holds, while it runs or not:
   hubcache ls
@@ -82,6 +88,8 @@ fn command() -> Command {
             serve::command(),
             ls::command(),
             show::command(),
+            status::command(),
+            explain::command(),
             rm::command(),
             verify::command(),
             config::command(),
@@ -93,6 +101,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("serve", m)) => serve::run(m),
         Some(("ls", m)) => ls::run(m),
         Some(("show", m)) => show::run(m),
+        Some(("status", m)) => status::run(m),
+        Some(("explain", m)) => explain::run(m),
         Some(("rm", m)) => rm::run(m),
         Some(("verify", m)) => verify::run(m),
         Some(("config", m)) => config::run(m),

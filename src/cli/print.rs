@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use serde_json::{Value, json};
 
 use crate::admin::control::{Progress, Row};
-use crate::model::{Promiser, Timestamp};
+use crate::model::{Promise, Promiser, Timestamp};
 
 /// Rows of cells under a head, aligned; columns of numbers to the right.
 #[derive(Debug)]
@@ -136,7 +136,6 @@ pub fn promiser(by: Promiser) -> &'static str {
 /// A file as scripts get it.
 pub fn json(row: &Row) -> Value {
     let Row { key, entry, last_used } = row;
-    let promise = |p: &crate::model::Promise| json!({"algorithm": p.digest.algorithm(), "value": p.digest.value(), "by": p.by});
     json!({
         "hub": key.hub,
         "root": key.root,
@@ -155,6 +154,11 @@ pub fn json(row: &Row) -> Value {
         "checked_at": rfc3339(entry.checked_at),
         "last_used": rfc3339(*last_used),
     })
+}
+
+/// A promise as scripts get it.
+pub fn promise(promise: &Promise) -> Value {
+    json!({"algorithm": promise.digest.algorithm(), "value": promise.digest.value(), "by": promise.by})
 }
 
 /// Values as one array of JSON, a line each.

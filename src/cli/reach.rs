@@ -6,11 +6,16 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::exit::{Failure, io_failure};
-use crate::admin::control::{self, Answer as Held, Command, Connection, Reference, Reply, Row, Summary};
+use super::exit::{Exit, Failure, io_failure};
+use crate::admin::control::{
+    self, Answer as Held, Command, Connection, Context, Reference, Reply, Row, Status, Summary,
+};
 use crate::app;
+use crate::cache::Cache;
+use crate::config::Config;
 use crate::model::Timestamp;
-use crate::store::{self, OpenError, Store};
+use crate::proxy::explain::Explanation;
+use crate::store::{OpenError, Store};
 
 // An owner that has just taken the directory opens its socket within moments, and one that is stopping is gone soon.
 const OWNER_PATIENCE: Duration = Duration::from_secs(2);
@@ -29,35 +34,65 @@ pub enum Event {
     Answer(Held),
     /// How far it is.
     Progress(control::Progress),
+    /// What a server does.
+    Status(Box<Status>),
+    /// What would be answered to a request.
+    Explained(Box<Explanation>),
 }
 
-/// Carries out `command` on the data directory of `settings` and hands what it tells to `each`.
+/// Carries out `command` on the data directory of `config` and hands what it tells to `each`.
 ///
 /// # Errors
 /// When the directory can be reached neither way, and when the command fails.
-pub fn execute(
-    settings: &store::Settings,
-    command: Command,
-    mut each: impl FnMut(Event),
-) -> Result<Summary, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| io_failure("the command cannot be started", &error))?;
-    runtime.block_on(async {
-        let mut answer = reach(settings, command).await?;
-        let result = loop {
-            match answer.next().await {
-                Reply::Entry { entry } => each(Event::Entry(entry)),
-                Reply::Damaged { damaged, found } => each(Event::Damaged(damaged, found)),
-                Reply::Reference { reference } => each(Event::Reference(reference)),
-                Reply::Answer { answer } => each(Event::Answer(answer)),
-                Reply::Progress { progress } => each(Event::Progress(progress)),
-                Reply::Done { done } => break Ok(done),
-                Reply::Failed(failure) => break Err(Failure::from(failure)),
+pub fn execute(config: &Config, command: Command, each: impl FnMut(Event)) -> Result<Summary, Failure> {
+    run(async { answer(reach(config, command).await?, each).await })
+}
+
+/// What the server that owns the data directory of `config` tells of itself.
+///
+/// # Errors
+/// When there is none.
+pub fn status(config: &Config) -> Result<Status, Failure> {
+    let nobody = || {
+        let dir = config.store.dir.display();
+        let remedy = "`hubcache serve` starts one; --data names the directory of another";
+        Failure::new(Exit::Unavailable, format!("no server runs on {dir}; {remedy}"))
+    };
+    let mut told = None;
+    run(async {
+        let owner = owner(config, &Command::Status).await?.ok_or_else(nobody)?;
+        let keep = |event| {
+            if let Event::Status(status) = event {
+                told = Some(*status);
             }
         };
-        answer.close().await;
-        result
-    })
+        answer(Answer::Owner(owner), keep).await
+    })?;
+    told.ok_or_else(nobody)
+}
+
+fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| io_failure("the command cannot be started", &error))?;
+    runtime.block_on(work)
+}
+
+async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summary, Failure> {
+    let result = loop {
+        match answer.next().await {
+            Reply::Entry { entry } => each(Event::Entry(entry)),
+            Reply::Damaged { damaged, found } => each(Event::Damaged(damaged, found)),
+            Reply::Reference { reference } => each(Event::Reference(reference)),
+            Reply::Answer { answer } => each(Event::Answer(answer)),
+            Reply::Progress { progress } => each(Event::Progress(progress)),
+            Reply::Status { status } => each(Event::Status(status)),
+            Reply::Explained { explanation } => each(Event::Explained(explanation)),
+            Reply::Done { done } => break Ok(done),
+            Reply::Failed(failure) => break Err(Failure::from(failure)),
+        }
+    };
+    answer.close().await;
+    result
 }
 
 /// Where the answer comes from.
@@ -70,21 +105,27 @@ enum Answer {
     Nothing,
 }
 
-async fn reach(settings: &store::Settings, command: Command) -> Result<Answer, Failure> {
-    let dir = &settings.dir;
-    if is_empty(dir) {
+/// The owner of the data directory, which has been sent `command`; `None` where nobody answers.
+async fn owner(config: &Config, command: &Command) -> Result<Option<Connection>, Failure> {
+    let dir = &config.store.dir;
+    let unreachable =
+        |error| io_failure(format_args!("the owner of {} cannot be asked", dir.display()), &error);
+    let Some(mut connection) = control::connect(dir).await.map_err(unreachable)? else { return Ok(None) };
+    connection.send(command).await.map_err(unreachable)?;
+    Ok(Some(connection))
+}
+
+async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
+    if is_empty(&config.store.dir) {
         return Ok(Answer::Nothing);
     }
     let began = tokio::time::Instant::now();
     loop {
-        let unreachable =
-            |error| io_failure(format_args!("the owner of {} cannot be asked", dir.display()), &error);
-        if let Some(mut connection) = control::connect(dir).await.map_err(unreachable)? {
-            connection.send(&command).await.map_err(unreachable)?;
+        if let Some(connection) = owner(config, &command).await? {
             return Ok(Answer::Owner(connection));
         }
-        match Store::open(settings.clone(), Timestamp::now()) {
-            Ok(store) => return Ok(here(store, command)),
+        match Store::open(config.store.clone(), Timestamp::now()) {
+            Ok(store) => return Ok(here(config, store, command)),
             Err(OpenError::Owned { .. }) if began.elapsed() < OWNER_PATIENCE => {
                 tokio::time::sleep(OWNER_POLL).await;
             }
@@ -93,9 +134,11 @@ async fn reach(settings: &store::Settings, command: Command) -> Result<Answer, F
     }
 }
 
-fn here(store: Store, command: Command) -> Answer {
+fn here(config: &Config, store: Store, command: Command) -> Answer {
     let (sink, replies) = mpsc::channel(64);
-    let work = tokio::spawn(control::execute(store.clone(), command, sink));
+    let cache = Cache::new(&config.cache, config.upstream.roots.clone(), store.clone());
+    let context = Context { cache, rules: config.policy.clone(), offline: config.offline, server: None };
+    let work = tokio::spawn(control::execute(context, command, sink));
     Answer::Here { replies, work, store }
 }
 

@@ -51,10 +51,10 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let selector = target::given(matches)?;
-    let settings = flags::load(matches, Scope::Store)?.config.store;
+    let config = flags::load(matches, Scope::Store)?.config;
     let dry_run = matches.get_flag("dry-run");
     let mut rows = Vec::new();
-    let done = reach::execute(&settings, control::Command::Rm { selector, dry_run }, |event| {
+    let done = reach::execute(&config, control::Command::Rm { selector, dry_run }, |event| {
         if let Event::Entry(row) = event {
             rows.push(row);
         }

@@ -38,9 +38,9 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let selector = target::given(matches)?;
-    let settings = flags::load(matches, Scope::Store)?.config.store;
+    let config = flags::load(matches, Scope::Store)?.config;
     let whole_model = selector.revision.is_none() && selector.path.is_none();
-    let held = Holdings::read(&settings, control::Command::Show { selector })?;
+    let held = Holdings::read(&config, control::Command::Show { selector })?;
     let as_json = matches.get_flag("json");
     if as_json {
         ls::print_json(&held)?;

@@ -50,8 +50,18 @@ fn the_commands_are_well_formed() {
 
 #[test]
 fn every_help_teaches_with_examples() {
-    let commands =
-        [&[][..], &["serve"], &["ls"], &["show"], &["rm"], &["verify"], &["config"], &["config", "show"]];
+    let commands = [
+        &[][..],
+        &["serve"],
+        &["ls"],
+        &["show"],
+        &["status"],
+        &["explain"],
+        &["rm"],
+        &["verify"],
+        &["config"],
+        &["config", "show"],
+    ];
     for path in commands {
         let text = help(path);
         assert!(text.contains("  hubcache "), "{path:?}\n{text}");

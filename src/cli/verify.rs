@@ -46,14 +46,14 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let selector = target::given(matches)?;
-    let settings = flags::load(matches, Scope::Store)?.config.store;
+    let config = flags::load(matches, Scope::Store)?.config;
     let quiet = matches.get_flag("quiet");
     let progress = ProgressLine::new("verifying", quiet);
     let mut damaged = Vec::new();
-    let done = reach::execute(&settings, control::Command::Verify { selector }, |event| match event {
+    let done = reach::execute(&config, control::Command::Verify { selector }, |event| match event {
         Event::Damaged(row, found) => damaged.push((row, found)),
         Event::Progress(p) => progress.show(p),
-        Event::Entry(_) | Event::Reference(_) | Event::Answer(_) => {}
+        _ => {}
     })?;
     drop(progress);
     let mut out = io::BufWriter::new(io::stdout().lock());

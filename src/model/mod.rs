@@ -16,7 +16,7 @@ mod time;
 pub use digest::{Digest, Sha256, hex};
 pub use document::Document;
 pub use entry::{Entry, Standing};
-pub use outcome::Outcome;
+pub use outcome::{AnsweredBy, Outcome};
 pub use question::{Question, Topic};
 pub use representation::{Expectation, Promise, Promiser, Representation, XetHints};
 pub use resource::{
@@ -25,4 +25,4 @@ pub use resource::{
 };
 pub use roots::Roots;
 pub use secret::Secret;
-pub use time::Timestamp;
+pub use time::{Timestamp, lasting};

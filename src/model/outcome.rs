@@ -65,6 +65,17 @@ pub enum Outcome {
     ClientGone,
 }
 
+/// Who answered a request, as far as a hit ratio goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// This server alone.
+    Here,
+    /// The hub; or it would have had to.
+    Hub,
+    /// It asked for no file and no answer that is kept, or nobody was there to the end.
+    Nobody,
+}
+
 impl Outcome {
     /// All of them, for the registry of metrics.
     pub const ALL: [Self; 29] = [
@@ -131,6 +142,37 @@ impl Outcome {
             Self::StoreFailed => "store-failed",
             Self::Broken => "broken",
             Self::ClientGone => "client-gone",
+        }
+    }
+
+    /// Who answered a request that ended so.
+    pub fn answered_by(self) -> AnsweredBy {
+        match self {
+            Self::Hit | Self::Stale | Self::Known | Self::Absent | Self::OutOfRange => AnsweredBy::Here,
+            Self::Revalidated
+            | Self::Miss
+            | Self::Collapsed
+            | Self::Linked
+            | Self::Asked
+            | Self::Private
+            | Self::Unstored
+            | Self::Refused
+            | Self::Guarded
+            | Self::Offline
+            | Self::Unreachable
+            | Self::TimedOut
+            | Self::Corrupt
+            | Self::Conflict
+            | Self::NoSpace
+            | Self::Busy
+            | Self::StoreFailed => AnsweredBy::Hub,
+            Self::Passed
+            | Self::Preflight
+            | Self::Rejected
+            | Self::Unsupported
+            | Self::NoUploads
+            | Self::Broken
+            | Self::ClientGone => AnsweredBy::Nobody,
         }
     }
 

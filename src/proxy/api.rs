@@ -17,7 +17,7 @@ use super::{Asked, Proxy, Reply, answer, status};
 use crate::body::Body;
 use crate::cache::{Checked, Fetcher, FoundDocument};
 use crate::model::{Document, Hub, Outcome, Question, Revision, Timestamp, Topic};
-use crate::policy::{self, Ask, Check, Plan};
+use crate::policy::{self, Ask, Check, Plan, Rules};
 use crate::request::{Conditions, asked_paths, forces_revalidation};
 use crate::upstream::Failure;
 
@@ -73,7 +73,7 @@ impl Proxy {
                     let refused = found.refused.expect("policy repeats only what was refused");
                     return self.not_answered(asked, &refused, sent).await;
                 }
-                Plan::Check { within } => (self.first_question(question, ask, &found), within),
+                Plan::Check { within } => (first_question(&self.rules, question, ask, &found), within),
                 Plan::Fill | Plan::Inquire { .. } => (found.subject.clone(), None),
                 Plan::Fail | Plan::Absent | Plan::Tell => break,
             };
@@ -95,18 +95,6 @@ impl Proxy {
         }
         let failure = failure.unwrap_or_else(|| Arc::new(fetcher.upstream().why_down(Hub::HuggingFace)));
         self.not_answered(asked, &failure, sent).await
-    }
-
-    /// What has to be asked first: itself, where the answer names the commit that a branch stands for, or is about one
-    /// that is known; else what the branch stands for.
-    fn first_question(&self, question: &Question, ask: Ask, found: &FoundDocument) -> Question {
-        let known = found.meaning_at.is_some_and(|t| t.age(Timestamp::now()) <= self.rules.ref_ttl);
-        match (&question.topic, question.revision()) {
-            (_, None) => question.clone(),
-            (Topic::Info(_), _) if known && !ask.no_cache => found.subject.clone(),
-            (Topic::Info(_), _) if names_commit(question) => question.clone(),
-            (_, Some(revision)) => Question::info(question.repo.clone(), revision.clone()),
-        }
     }
 
     /// What a branch stands for was just asked, but not how often it was downloaded and the like.
@@ -147,6 +135,23 @@ pub(super) fn ask(question: &Question, asked: &Asked<'_>) -> Ask {
         no_cache: forces_revalidation(&asked.parts.headers),
         immutable: question.revision().is_some_and(Revision::is_immutable),
         needs_meaning: question.revision().is_some(),
+    }
+}
+
+/// What has to be asked first: itself, where the answer names the commit that a branch stands for, or is about one
+/// that is known; else what the branch stands for.
+pub(super) fn first_question(
+    rules: &Rules,
+    question: &Question,
+    ask: Ask,
+    found: &FoundDocument,
+) -> Question {
+    let known = found.meaning_at.is_some_and(|t| t.age(Timestamp::now()) <= rules.ref_ttl);
+    match (&question.topic, question.revision()) {
+        (_, None) => question.clone(),
+        (Topic::Info(_), _) if known && !ask.no_cache => found.subject.clone(),
+        (Topic::Info(_), _) if names_commit(question) => question.clone(),
+        (_, Some(revision)) => Question::info(question.repo.clone(), revision.clone()),
     }
 }
 
@@ -206,7 +211,9 @@ pub(super) fn document_reply(asked: &Asked<'_>, document: &Document, outcome: Ou
     add(HeaderName::from_static("x-total-count"), document.total.as_deref());
     let next = document.next.as_ref().zip(asked.base());
     add(header::LINK, next.map(|(next, base)| format!("<{base}{next}>; rel=\"next\"")).as_deref());
-    add(header::AGE, Some(&document.learned_at.age(Timestamp::now()).as_secs().to_string()));
+    // What is concluded from a list was said at no time of its own.
+    let age = Some(document.learned_at).filter(|at| at.0 > 0).map(|at| at.age(Timestamp::now()));
+    add(header::AGE, age.map(|age| age.as_secs().to_string()).as_deref());
     answer::add_own_fields(headers, outcome, None);
     let tag = Some(document.etag.as_str()).filter(|_| document.status == 200);
     if Conditions::of(&asked.parts.headers).not_modified(tag) {

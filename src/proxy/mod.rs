@@ -6,6 +6,7 @@
 
 mod answer;
 mod api;
+pub mod explain;
 mod file;
 mod offline;
 mod private;
@@ -24,8 +25,8 @@ use hyper::body::Incoming;
 use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher};
 use crate::model::{Hub, Outcome};
-use crate::policy::{Rules, Uploads};
-use crate::request::{Reject, Target, classify, is_preflight, is_xet_read_token, may_write};
+use crate::policy::Rules;
+use crate::request::{Reject, Target, classify, is_preflight, is_xet_read_token};
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
 
@@ -68,7 +69,7 @@ impl Proxy {
             Ok(Target::File(resource)) => self.file(&resource, &head).await,
             Ok(Target::Question(question)) => self.question(question, head, body).await,
             Ok(Target::Pass { path_and_query, .. })
-                if self.rules.uploads == Uploads::Refuse && may_write(&head.method, &path_and_query) =>
+                if upload::is_refused(&self.rules, &head.method, &path_and_query) =>
             {
                 upload::refused(&head, body).await
             }
@@ -120,6 +121,7 @@ impl Proxy {
     ) -> Response<Body> {
         let Reply { response, outcome } = reply;
         let status = response.status().as_u16();
+        let handed_on = response.body().is_passed();
         let proxy = Arc::clone(self);
         let log = move |end: BodyEnd, sent_bytes: u64| {
             let (last, cause) = match &end {
@@ -131,6 +133,9 @@ impl Proxy {
             proxy.telemetry.request_ended(hub, last, took);
             if let Some(hub) = hub {
                 proxy.telemetry.served(hub, sent_bytes);
+                if handed_on {
+                    proxy.telemetry.upstream_received(hub, sent_bytes);
+                }
             }
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             // The query is left out: it can carry a signature.

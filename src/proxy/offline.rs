@@ -20,7 +20,7 @@ impl Proxy {
         };
         let now = Timestamp::now();
         match plan(&self.rules, ask(resource, asked), found.facts(), Check::Down, now) {
-            plan @ (Plan::Serve { .. } | Plan::Absent) => self.served(resource, asked, found, plan).await,
+            plan if is_possible(plan) => self.served(resource, asked, found, plan).await,
             _ => status::not_here(&resource.to_string(), &command(asked)),
         }
     }
@@ -40,6 +40,11 @@ impl Proxy {
             _ => status::not_here(&question.to_string(), &command(asked)),
         }
     }
+}
+
+/// Whether a plan can be carried out without a hub, and for everybody.
+pub(super) fn is_possible(plan: Plan) -> bool {
+    matches!(plan, Plan::Serve { .. } | Plan::Absent)
 }
 
 /// The command that makes a server with a network fetch what was asked for.

@@ -8,9 +8,10 @@ use super::file::Refused;
 use super::{Asked, Proxy, Reply, answer, status};
 use crate::body::{Body, Broken};
 use crate::cache::{Fetcher, FillError, Settled};
-use crate::model::{Outcome, Resource, Secret};
+use crate::model::{Hub, Outcome, Resource, Secret};
 use crate::request::{Conditions, Range};
-use crate::upstream::{Answer, Failure, Want};
+use crate::telemetry::Telemetry;
+use crate::upstream::{Answer, Failure, FileBody, Want};
 
 impl Proxy {
     /// Answers with what the hub gives this caller. Nothing of it, not even that it exists, is remembered.
@@ -40,7 +41,8 @@ impl Proxy {
             _ => None,
         };
         if let Some((start, end)) = part
-            && let Some(reply) = private_part(fetcher, resource, start, end, &credential).await
+            && let Some(reply) =
+                private_part(fetcher, resource, start, end, &credential, &self.telemetry).await
         {
             return reply;
         }
@@ -75,6 +77,7 @@ async fn private_part(
     start: u64,
     end: Option<u64>,
     credential: &Secret,
+    telemetry: &Telemetry,
 ) -> Option<Reply> {
     let want = Want { start, end, validator: None };
     let answer = match fetcher.upstream().fetch(resource, &want, Some(credential)).await {
@@ -97,17 +100,21 @@ async fn private_part(
     if let Some(size) = size {
         answer::set_length(response.headers_mut(), size);
     }
-    *response.body_mut() = handed_on(answer, size);
+    *response.body_mut() = handed_on(answer, size, (telemetry.clone(), resource.hub));
     Some(Reply { response, outcome: Outcome::Private })
 }
 
-fn handed_on(answer: Answer, size: Option<u64>) -> Body {
-    let next = |mut body: crate::upstream::FileBody| async move {
-        match body.next().await {
-            Ok(None) => None,
-            Ok(Some(bytes)) => Some((Ok(bytes), body)),
-            Err(e) => Some((Err(Broken(Box::new(e))), body)),
-        }
+fn handed_on(answer: Answer, size: Option<u64>, counted: (Telemetry, Hub)) -> Body {
+    let next = |(mut body, counted): (FileBody, (Telemetry, Hub))| async move {
+        let piece = match body.next().await {
+            Ok(None) => return None,
+            Ok(Some(bytes)) => {
+                counted.0.upstream_received(counted.1, bytes.len() as u64);
+                Ok(bytes)
+            }
+            Err(e) => Err(Broken(Box::new(e))),
+        };
+        Some((piece, (body, counted)))
     };
-    Body::stream(Box::pin(futures_util::stream::unfold(answer.body, next)), size)
+    Body::stream(Box::pin(futures_util::stream::unfold((answer.body, counted), next)), size)
 }

@@ -2,17 +2,24 @@
 
 use std::time::Duration;
 
-use http::header;
 use http::request::Parts;
+use http::{Method, header};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
 use super::{Reply, status};
+use crate::policy::{Rules, Uploads};
+use crate::request::may_write;
 
 /// How much of a refused body is read, in bytes.
 const MAX_UNWANTED: usize = 4 << 20;
 /// How long it is read.
 const UNWANTED_WAIT: Duration = Duration::from_secs(2);
+
+/// Whether a request that would be handed on is refused.
+pub(super) fn is_refused(rules: &Rules, method: &Method, path_and_query: &str) -> bool {
+    rules.uploads == Uploads::Refuse && may_write(method, path_and_query)
+}
 
 /// Refuses; but first reads a short body that is on its way anyhow. A client that still sends when the connection ends
 /// may see that end in place of the answer.

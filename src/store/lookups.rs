@@ -19,6 +19,8 @@ use crate::model::{Entry, EntryKey, Hub, HubRoot, RefKey, Repo, Sha256, Timestam
 pub struct Usage {
     /// Space on disk of all files of the store: blocks, because a redb file has holes.
     pub disk_bytes: u64,
+    /// Space that is free on their file system, the floor included.
+    pub free_bytes: u64,
     /// Files that can be served.
     pub entries: u64,
     /// Different contents of those.
@@ -220,6 +222,17 @@ impl Store {
         Ok(row.map(|row| row.record()))
     }
 
+    /// How many bytes of a partial fill are on disk; zero of one that is not there. Reads a row for each chunk.
+    ///
+    /// # Errors
+    /// If the index or the volume cannot be read.
+    pub fn partial_bytes(&self, key: &EntryKey) -> Result<u64, StoreError> {
+        self.0.check_open()?;
+        let Some(row) = self.0.index.run(|database| reads::partial(database, key))? else { return Ok(0) };
+        let chunks = self.0.volumes.get(row.volume)?.list(row.id)?;
+        Ok(chunks.iter().map(|(_, length)| u64::from(*length)).sum())
+    }
+
     /// All partial fills, those touched last first.
     ///
     /// # Errors
@@ -277,8 +290,9 @@ impl Store {
         let inner = &self.0;
         let counts = inner.check_open().and_then(|()| inner.index.run(reads::counts));
         let [entries, blobs, partials, documents] = counts.unwrap_or_default();
-        let disk_bytes = inner.disk.used().unwrap_or(0);
-        Usage { disk_bytes, entries, blobs, partials, documents, volumes: inner.volumes.len() as u64 }
+        let (disk_bytes, free_bytes) = (inner.disk.used().unwrap_or(0), inner.disk.free().unwrap_or(0));
+        let volumes = inner.volumes.len() as u64;
+        Usage { disk_bytes, free_bytes, entries, blobs, partials, documents, volumes }
     }
 
     /// Whether the store can be read and has room.

@@ -135,8 +135,7 @@ impl Telemetry {
 
     /// A request ended as `outcome`, `took` after its head was read; `hub` is `None` where it named none.
     pub fn request_ended(&self, hub: Option<Hub>, outcome: Outcome, took: Duration) {
-        let row = hub.map_or(Hub::ALL.len(), hub_index);
-        self.shared.requests[row][outcome as usize].inc();
+        self.shared.requests[row(hub)][outcome as usize].inc();
         self.shared.request_seconds.observe(took.as_secs_f64());
         if outcome == Outcome::Collapsed {
             self.shared.coalesced.inc();
@@ -200,6 +199,26 @@ impl Telemetry {
         self.shared.cache_bytes.set(i64::try_from(disk_bytes).unwrap_or(i64::MAX));
     }
 
+    /// How many requests that concerned `hub`, or no hub, have ended as `outcome`.
+    pub fn requests(&self, hub: Option<Hub>, outcome: Outcome) -> u64 {
+        self.shared.requests[row(hub)][outcome as usize].get()
+    }
+
+    /// How many body bytes went out to clients.
+    pub fn served_bytes(&self, hub: Hub) -> u64 {
+        self.shared.served_bytes.get(hub)
+    }
+
+    /// How many body bytes came in.
+    pub fn upstream_bytes(&self, hub: Hub) -> u64 {
+        self.shared.upstream_bytes.get(hub)
+    }
+
+    /// How often a token of the Xet store was asked for.
+    pub fn xet_tokens(&self) -> u64 {
+        self.shared.xet_tokens.get()
+    }
+
     /// Everything in the OpenMetrics text format.
     pub fn render(&self) -> String {
         let mut out = String::new();
@@ -243,6 +262,15 @@ impl PerHub {
     fn add(&self, hub: Hub, n: u64) {
         self.0[hub_index(hub)].inc_by(n);
     }
+
+    fn get(&self, hub: Hub) -> u64 {
+        self.0[hub_index(hub)].get()
+    }
+}
+
+/// The row of [`Requests`] for a hub, or for none.
+fn row(hub: Option<Hub>) -> usize {
+    hub.map_or(Hub::ALL.len(), hub_index)
 }
 
 fn hub_index(hub: Hub) -> usize {

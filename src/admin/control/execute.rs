@@ -1,5 +1,6 @@
 //! What commands do.
 
+mod explain;
 mod listing;
 
 use std::collections::BTreeMap;
@@ -9,8 +10,10 @@ use std::time::{Duration, Instant};
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
-use super::{Checked, Command, Failure, Progress, Reply, Row, Selector, Summary, Suspect, chain};
-use crate::model::Sha256;
+use super::{
+    Checked, Command, Context, Failure, Progress, Reply, Row, Selector, Summary, Suspect, chain, status,
+};
+use crate::model::{Sha256, Timestamp};
 use crate::store::{self, Store, chunks_of};
 
 // Often enough for a bar that moves, rarely enough to cost nothing.
@@ -19,7 +22,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Carries out a command and sends what it has to tell to `sink`, the end included.
 ///
 /// When nobody listens any more, it stops early.
-pub async fn execute(store: Store, command: Command, sink: mpsc::Sender<Reply>) {
+pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Reply>) {
+    let store = context.cache.store().clone();
     let result = match command {
         Command::Ls { selector } => {
             blocking(store, sink.clone(), move |job| job.list(&selector, Detail::Names)).await
@@ -32,6 +36,10 @@ pub async fn execute(store: Store, command: Command, sink: mpsc::Sender<Reply>) 
         }
         Command::Rm { selector, dry_run: false } => remove(&store, selector).await,
         Command::Verify { selector } => blocking(store, sink.clone(), move |job| job.verify(&selector)).await,
+        Command::Status => blocking(store, sink.clone(), move |job| job.status(&context)).await,
+        Command::Explain { request } => {
+            blocking(store, sink.clone(), move |job| job.explain(&context, &request)).await
+        }
     };
     let last = match result {
         Ok(done) => Reply::Done { done },
@@ -86,6 +94,16 @@ impl Job {
         blobs.0.retain(|_, seen| seen.here >= seen.references);
         let (partials, documents) = (self.partials(selector)?, self.documents(selector)?);
         Ok(Summary { entries, partials, documents, ..blobs.summary() })
+    }
+
+    fn status(&self, context: &Context) -> Result<Summary, Failure> {
+        let Some(server) = &context.server else {
+            let error = "no server runs here that could tell".to_owned();
+            return Err(Failure { error, exit: Failure::UNAVAILABLE });
+        };
+        let status = Box::new(status::of(context, server, Timestamp::now()));
+        let _ = self.tell(Reply::Status { status });
+        Ok(Summary::default())
     }
 
     /// Tells about every selected file.

@@ -3,22 +3,27 @@
 //! One process owns a data directory, and every other one asks it over a Unix socket: one line of JSON with a
 //! [`Command`], then lines of JSON with a [`Reply`] each, of which the last is `{"done":..}` or
 //! `{"error":..,"exit":..}`. Where nobody owns the directory, the command line opens the store and calls
-//! [`execute()`] itself.
+//! [`execute()`] itself; only a server can say what [`Command::Status`] asks.
 
 mod client;
+mod context;
 mod execute;
 mod line;
 mod place;
 mod server;
+mod status;
 
 use serde::{Deserialize, Serialize};
 
 pub use client::{Connection, connect};
+pub use context::{Context, Server};
 pub use execute::execute;
 pub use place::{Bound, bind};
 pub use server::serve;
+pub use status::{Condition, DataStatus, FillStatus, HubStatus, Status, Traffic};
 
 use crate::model::{Commit, Entry, EntryKey, Hub, RefKey, Sha256, Timestamp};
+use crate::proxy::explain::Explanation;
 use crate::store;
 
 /// Something that operators ask of a store.
@@ -47,6 +52,25 @@ pub enum Command {
         /// Of what.
         selector: Selector,
     },
+    /// Tell what the server does.
+    Status,
+    /// Tell what would be answered to a request, and why. Nothing is fetched.
+    Explain {
+        /// Which request.
+        request: Request,
+    },
+}
+
+/// A request that a client might send.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Its method.
+    pub method: String,
+    /// Its URL here or at a hub, or only the path.
+    pub url: String,
+    /// Names and values of its header fields. Of credentials only the name is looked at, so the value stays behind.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Which files are meant; what is absent is not asked about.
@@ -74,7 +98,7 @@ impl From<Selector> for store::Selector {
 }
 
 /// One line of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Reply {
     /// A file that is held.
@@ -103,6 +127,16 @@ pub enum Reply {
         damaged: Row,
         /// What was found instead.
         found: String,
+    },
+    /// What the server does.
+    Status {
+        /// That.
+        status: Box<Status>,
+    },
+    /// What would be answered to a request.
+    Explained {
+        /// That.
+        explanation: Box<Explanation>,
     },
     /// The end.
     Done {
@@ -195,6 +229,8 @@ pub struct Failure {
 impl Failure {
     /// The command was not understood; also when the two ends are of different versions.
     const USAGE: u8 = 64;
+    /// Nobody is there who could say.
+    const UNAVAILABLE: u8 = 69;
     /// The store could not be read or written.
     const IO: u8 = 74;
     /// Another attempt may succeed.

@@ -11,8 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::place::Bound;
-use super::{Command, Failure, Reply, execute, line};
-use crate::store::Store;
+use super::{Command, Context, Failure, Reply, Request, execute, line};
 
 // Operators and their scripts; more at a time than this wait.
 const MAX_CONNECTIONS: usize = 16;
@@ -23,7 +22,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const REPLIES_IN_FLIGHT: usize = 64;
 
 /// Carries out commands until it is dropped; those that are under way are broken off then.
-pub async fn serve(bound: Bound, store: Store) {
+pub async fn serve(bound: Bound, context: Context) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -36,9 +35,9 @@ pub async fn serve(bound: Bound, store: Store) {
                 continue;
             }
         };
-        let store = store.clone();
+        let context = context.clone();
         connections.spawn(async move {
-            if let Err(error) = converse(stream, store).await {
+            if let Err(error) = converse(stream, context).await {
                 tracing::debug!(%error, "a command was broken off");
             }
             drop(permit);
@@ -47,20 +46,40 @@ pub async fn serve(bound: Bound, store: Store) {
     }
 }
 
-async fn converse(mut stream: UnixStream, store: Store) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, context: Context) -> io::Result<()> {
     let (from, to) = stream.split();
     let (mut from, mut to) = (BufReader::new(from), BufWriter::new(to));
     match read_command(&mut from).await {
         Ok(command) => {
-            let text = serde_json::to_string(&command)?;
+            let text = serde_json::to_string(&command.for_log())?;
             tracing::info!(command = text, "a command came over the control socket");
             let (sink, replies) = mpsc::channel(REPLIES_IN_FLIGHT);
-            let ((), sent) = tokio::join!(execute(store, command, sink), send_all(replies, &mut to));
+            let ((), sent) = tokio::join!(execute(context, command, sink), send_all(replies, &mut to));
             sent?;
         }
         Err(failure) => line::write(&mut to, &Reply::Failed(failure)).await?,
     }
     timeout(WRITE_TIMEOUT, to.shutdown()).await?
+}
+
+impl Command {
+    /// The same without what may be a secret: a field can carry a credential.
+    pub(super) fn for_log(&self) -> Self {
+        let Self::Explain { request } = self else { return self.clone() };
+        let url = without_secrets(&request.url);
+        let method = request.method.clone();
+        let headers = request.headers.iter().map(|(name, _)| (name.clone(), String::new())).collect();
+        Self::Explain { request: Request { method, url, headers } }
+    }
+}
+
+/// A URL without its query, which can carry a signature, and without the name and password of a user.
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let host = rest[..end].rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{}", &rest[end..])
 }
 
 async fn read_command(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Command, Failure> {

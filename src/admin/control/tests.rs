@@ -7,7 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::*;
+use crate::cache::{self, Cache};
+use crate::model::Roots;
 use crate::model::{Expectation, HubRoot, Repo, RepoKind, Representation, Standing};
+use crate::policy::Rules;
 use crate::store::Store;
 
 /// A store in `dir`, with small caches.
@@ -37,8 +40,13 @@ fn own(below: &str) -> Owner {
     fs::create_dir_all(&dir).unwrap();
     let store = open_store(&dir, Timestamp::now());
     let bound = bind(&dir, &[root.path().to_owned()]).unwrap();
-    let task = tokio::spawn(serve(bound, store.clone()));
+    let task = tokio::spawn(serve(bound, context(&store)));
     Owner { dir, store, task, _root: root }
+}
+
+fn context(store: &Store) -> Context {
+    let cache = Cache::new(&cache::Settings::default(), Roots::default(), store.clone());
+    Context { cache, rules: Rules::default(), offline: false, server: None }
 }
 
 impl Owner {
@@ -67,6 +75,39 @@ async fn answer(dir: &Path, command: &Command) -> Vec<Reply> {
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn the_log_has_no_secret_of_an_explained_request() {
+    for url in ["http://user:s3cret@127.0.0.1:1/a@b/c?sig=s3cret", "/a?sig=s3cret", "http://s3cret@host"] {
+        let headers = vec![("authorization".into(), "s3cret".into())];
+        let request = Request { method: "GET".into(), url: url.into(), headers };
+        let text = serde_json::to_string(&Command::Explain { request }.for_log()).unwrap();
+        assert!(!text.contains("s3cret") && text.contains("authorization"), "{text}");
+    }
+    let kept = Request { method: "GET".into(), url: "http://h/a@b/c".into(), headers: vec![] };
+    let kept = Command::Explain { request: kept };
+    assert_eq!(kept.for_log(), kept);
+}
+
+#[tokio::test]
+async fn a_command_without_a_server_is_told_apart_from_one_without_an_answer() {
+    let owner = own("data");
+    let replies = answer(&owner.dir, &Command::Status).await;
+    assert!(matches!(&replies[..], [Reply::Failed(Failure { exit: 69, .. })]), "{replies:?}");
+    let explain = |url: &str, method: &str| {
+        let (method, url) = (method.to_owned(), url.to_owned());
+        Command::Explain { request: Request { method, url, headers: vec![] } }
+    };
+    let replies = answer(&owner.dir, &explain("/acme/tiny/resolve/main/a", "GET")).await;
+    assert!(matches!(&replies[..], [Reply::Explained { .. }, Reply::Done { .. }]), "{replies:?}");
+    for command in
+        [explain("nonsense", "GET"), explain("/a", "no method"), explain("https://x.example/", "GET")]
+    {
+        let replies = answer(&owner.dir, &command).await;
+        assert!(matches!(&replies[..], [Reply::Failed(Failure { exit: 64, .. })]), "{replies:?}");
+    }
+    owner.stop().await;
 }
 
 #[tokio::test]

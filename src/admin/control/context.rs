@@ -1,0 +1,43 @@
+//! What commands work on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::cache::{Cache, Fetcher};
+use crate::model::Timestamp;
+use crate::policy::Rules;
+use crate::telemetry::Telemetry;
+
+/// What commands work on: always the store, and what a server knows beside it.
+#[derive(Clone)]
+pub struct Context {
+    /// What is held and known.
+    pub cache: Arc<Cache>,
+    /// By which rules requests are answered.
+    pub rules: Rules,
+    /// Whether they are answered without any hub.
+    pub offline: bool,
+    /// The server that runs; none where a command has opened the store itself.
+    pub server: Option<Arc<Server>>,
+}
+
+/// A server that runs.
+pub struct Server {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// The way to the hubs; offline there is none.
+    pub fetcher: Option<Arc<Fetcher>>,
+    /// What was counted.
+    pub telemetry: Telemetry,
+}
+
+impl Context {
+    /// The way to the hubs, if there is one.
+    pub(super) fn fetcher(&self) -> Option<&Arc<Fetcher>> {
+        self.server.as_ref()?.fetcher.as_ref()
+    }
+}

@@ -1,0 +1,178 @@
+//! What would be answered to a request, and why: the request path up to where it would act, with the same parts.
+//! Nothing is fetched, and nothing is noted.
+
+mod facts;
+mod gather;
+mod place;
+mod steps;
+
+use http::request::Parts;
+
+pub use facts::{Absence, Action, Addressed, Explanation, Facts, Holding, Known, Meaning, Step, Unfinished};
+pub use place::{NotHere, place};
+
+use steps::{Situation, private};
+
+use super::api::{ask as ask_document, first_question};
+use super::file::{ask as ask_file, view};
+use super::{Asked, rejected, status, upload};
+use crate::cache::{Cache, Fetcher, FoundDocument, View};
+use crate::model::{Hub, Outcome, Question, Resource, Timestamp, Topic};
+use crate::policy::{Ask, Check, Plan, Rules, plan};
+use crate::request::{Reject, Target, classify, is_preflight};
+use crate::store::StoreError;
+
+/// Where an explanation looks.
+pub struct Sight<'a> {
+    /// By which rules requests are answered.
+    pub rules: &'a Rules,
+    /// What is held and known.
+    pub cache: &'a Cache,
+    /// The way to the hubs, in a server that has one.
+    pub fetcher: Option<&'a Fetcher>,
+    /// Whether requests are answered without any hub.
+    pub offline: bool,
+}
+
+impl Sight<'_> {
+    /// What would be answered at `now` to a request with this head, and why.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn explain(&self, head: &Parts, now: Timestamp) -> Result<Explanation, StoreError> {
+        let asked = Asked::new(head);
+        let (target, steps) = match classify(&head.method, &head.uri) {
+            _ if is_preflight(&head.method, &head.headers) => preflight(),
+            Err(reject) => refused(&reject),
+            Ok(Target::File(resource)) => self.file(&resource, &asked, now)?,
+            Ok(Target::Question(question)) => self.question(&question, &asked, now)?,
+            Ok(Target::Pass { hub, path_and_query }) => {
+                let refused = upload::is_refused(self.rules, &head.method, &path_and_query);
+                (self.passed(hub), vec![if refused { no_uploads() } else { self.passing() }])
+            }
+        };
+        Ok(Explanation { method: head.method.to_string(), path: head.uri.path().to_owned(), target, steps })
+    }
+
+    fn passed(&self, hub: Hub) -> Addressed {
+        Addressed::Passed { hub, root: self.cache.roots().root(hub).clone() }
+    }
+
+    fn passing(&self) -> Step {
+        if self.offline {
+            let why = "only the hub can answer it, and this server is offline".to_owned();
+            Step::ending(Action::Refuse, Outcome::Offline, why).status(403)
+        } else {
+            let why = "it is neither a file nor a question whose answer is kept".to_owned();
+            Step::ending(Action::Pass, Outcome::Passed, why)
+        }
+    }
+
+    fn file(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        now: Timestamp,
+    ) -> Result<(Addressed, Vec<Step>), StoreError> {
+        let (ask, check) = (ask_file(resource, asked), self.first_check(resource.hub));
+        let found = self.cache.look_up(resource, view(check))?;
+        let alone = self.cache.look_up(resource, View::Alone)?;
+        let facts = self.file_facts(resource, &found, ask, now)?;
+        let held = [found.facts(), alone.facts()];
+        let steps =
+            self.steps(&facts, ask, asked, |check| plan(self.rules, ask, held[at(check)], check, now), now);
+        Ok((Addressed::File(Box::new(facts)), steps))
+    }
+
+    fn question(
+        &self,
+        question: &Question,
+        asked: &Asked<'_>,
+        now: Timestamp,
+    ) -> Result<(Addressed, Vec<Step>), StoreError> {
+        let (ask, check) = (ask_document(question, asked), self.first_check(Hub::HuggingFace));
+        let found = self.cache.look_up_document(question, view(check))?;
+        let alone = self.cache.look_up_document(question, View::Alone)?;
+        let facts = self.question_facts(question, &found, ask, now);
+        let held = [found.facts(), alone.facts()];
+        let mut steps =
+            self.steps(&facts, ask, asked, |check| plan(self.rules, ask, held[at(check)], check, now), now);
+        if let Topic::Paths { .. } = question.topic {
+            let why = "which paths are meant stands in the body of the request, which is not known here";
+            steps = vec![Step::new(Action::Ask, why.to_owned()).when("unless the answer is held")];
+        } else if let Some(first) = self.first(question, ask, &found, &steps) {
+            steps[0].why.push_str(&first);
+        }
+        Ok((Addressed::Question(Box::new(facts)), steps))
+    }
+
+    /// What is asked of the hub first, where that is not the question itself.
+    fn first(&self, question: &Question, ask: Ask, found: &FoundDocument, steps: &[Step]) -> Option<String> {
+        let asks =
+            steps.first().is_some_and(|step| step.action == Action::Ask && step.cache_status.is_none());
+        let first = first_question(self.rules, question, ask, found);
+        (asks && first.name() != question.name()).then(|| format!("; first comes the question {first}"))
+    }
+
+    /// How the request path begins: a hub that is known to be down is not asked.
+    fn first_check(&self, hub: Hub) -> Check {
+        let down = self.offline || self.fetcher.is_some_and(|fetcher| fetcher.upstream().is_down(hub));
+        if down { Check::Down } else { Check::NotMade }
+    }
+
+    /// What would be done at once, and how it would go on where a hub is asked.
+    fn steps(
+        &self,
+        facts: &Facts,
+        ask: Ask,
+        asked: &Asked<'_>,
+        plan: impl Fn(Check) -> Plan,
+        now: Timestamp,
+    ) -> Vec<Step> {
+        let situation = Situation { rules: self.rules, ask, facts, offline: self.offline, now };
+        let begin = self.first_check(facts.hub);
+        let first = plan(begin);
+        let mut steps = vec![situation.step(first, begin)];
+        let asks = matches!(first, Plan::Check { .. } | Plan::Inquire { .. } | Plan::Fill);
+        // A download that runs has been answered already.
+        if !asks || self.offline || steps[0].action == Action::Follow {
+            return steps;
+        }
+        if matches!(first, Plan::Check { .. }) {
+            let known = facts.revision.as_ref().is_some_and(|meaning| meaning.checked_at.is_some());
+            let when = if known { "if nothing has changed" } else { "if the hub has it" };
+            steps.push(situation.step(plan(Check::Made), Check::Made).when(when));
+        }
+        if asked.parts.headers.contains_key(http::header::AUTHORIZATION) {
+            steps.push(private());
+        }
+        steps.push(situation.step(plan(Check::Down), Check::Down).when("if the hub does not answer"));
+        steps
+    }
+}
+
+/// Which look-up a plan is made from, of the latest and the one that needs no hub.
+fn at(check: Check) -> usize {
+    match view(check) {
+        View::Latest => 0,
+        View::Alone => 1,
+    }
+}
+
+fn preflight() -> (Addressed, Vec<Step>) {
+    let why = "a browser asks whether a page of another origin may read files; it may".to_owned();
+    let step = Step::ending(Action::Preflight, Outcome::Preflight, why).status(204);
+    (Addressed::Preflight, vec![step])
+}
+
+fn no_uploads() -> Step {
+    let reply = status::no_uploads();
+    let why = "it could change something at the hub, and cache.uploads is refuse".to_owned();
+    Step::ending(Action::Refuse, reply.outcome, why).status(reply.response.status().as_u16())
+}
+
+fn refused(reject: &Reject) -> (Addressed, Vec<Step>) {
+    let reply = rejected(reject);
+    let step = Step::ending(Action::Refuse, reply.outcome, reject.to_string());
+    (Addressed::Refused, vec![step.status(reply.response.status().as_u16())])
+}
