@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::Reply;
+use super::{Asked, Reply};
 use crate::body::Body;
-use crate::model::{Outcome, Representation, Timestamp};
+use crate::model::{Document, Outcome, Representation, Timestamp};
+use crate::request::Conditions;
 
 /// Fields that a page of another origin may read (transformers.js and the clients that imitate huggingface_hub).
 const EXPOSED: &str = "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, ETag, Link, Location, \
@@ -93,6 +94,39 @@ pub(super) fn add_proxy_status(headers: &mut HeaderMap, error: &str, details: &s
     let escaped = printable.flat_map(|c| matches!(c, '"' | '\\').then_some('\\').into_iter().chain([c]));
     let value = format!("hubcache; error={error}; details=\"{}\"", escaped.collect::<String>());
     headers.insert("proxy-status", HeaderValue::try_from(value).expect("printable ASCII"));
+}
+
+/// Serves an answer that is kept.
+pub(super) fn document_reply(asked: &Asked<'_>, document: &Document, outcome: Outcome) -> Reply {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(document.status).unwrap_or(StatusCode::OK);
+    let headers = response.headers_mut();
+    let mut add = |name: HeaderName, value: Option<&str>| {
+        // What a hub said reaches us as text; what cannot be a field value is left out.
+        if let Some(value) = value.and_then(|v| HeaderValue::try_from(v).ok()) {
+            headers.insert(name, value);
+        }
+    };
+    add(header::CONTENT_TYPE, document.content_type.as_deref());
+    add(header::CACHE_CONTROL, Some("no-cache"));
+    add(header::ETAG, Some(document.etag.as_str()).filter(|tag| !tag.is_empty()));
+    add(HeaderName::from_static("x-repo-commit"), document.commit.as_ref().map(|c| c.as_str()));
+    add(HeaderName::from_static("x-error-code"), document.error_code.as_deref());
+    add(HeaderName::from_static("x-error-message"), document.error_message.as_deref());
+    add(HeaderName::from_static("x-total-count"), document.total.as_deref());
+    let next = document.next.as_ref().zip(asked.base());
+    add(header::LINK, next.map(|(next, base)| format!("<{base}{next}>; rel=\"next\"")).as_deref());
+    // What is concluded from a list was said at no time of its own.
+    let age = Some(document.learned_at).filter(|at| at.0 > 0).map(|at| at.age(Timestamp::now()));
+    add(header::AGE, age.map(|age| age.as_secs().to_string()).as_deref());
+    add_own_fields(headers, outcome, None);
+    let tag = Some(document.etag.as_str()).filter(|_| document.status == 200);
+    if Conditions::of(&asked.parts.headers).not_modified(tag) {
+        return not_modified(response, outcome);
+    }
+    set_length(response.headers_mut(), document.body.len() as u64);
+    *response.body_mut() = Body::full(document.body.clone());
+    Reply { response, outcome }
 }
 
 /// A short text of our own.

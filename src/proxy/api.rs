@@ -8,17 +8,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
-use super::file::view;
-use super::{Asked, Proxy, Reply, answer, status};
-use crate::body::Body;
+use super::answer::document_reply;
+use super::{Asked, Proxy, Reply, status, view};
 use crate::cache::{Checked, Fetcher, FoundDocument};
 use crate::model::{Document, Hub, Outcome, Question, Revision, Timestamp, Topic};
 use crate::policy::{self, Ask, Check, Plan, Rules};
-use crate::request::{Conditions, asked_paths, forces_revalidation};
+use crate::request::{asked_paths, forces_revalidation};
 use crate::upstream::Failure;
 
 /// Longest list of paths that is read, in bytes.
@@ -189,37 +188,4 @@ async fn with_paths(
         }
         None => Err(Unread::Unknown(body)),
     }
-}
-
-/// Serves an answer that is kept.
-pub(super) fn document_reply(asked: &Asked<'_>, document: &Document, outcome: Outcome) -> Reply {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::from_u16(document.status).unwrap_or(StatusCode::OK);
-    let headers = response.headers_mut();
-    let mut add = |name: HeaderName, value: Option<&str>| {
-        // What a hub said reaches us as text; what cannot be a field value is left out.
-        if let Some(value) = value.and_then(|v| HeaderValue::try_from(v).ok()) {
-            headers.insert(name, value);
-        }
-    };
-    add(header::CONTENT_TYPE, document.content_type.as_deref());
-    add(header::CACHE_CONTROL, Some("no-cache"));
-    add(header::ETAG, Some(document.etag.as_str()).filter(|tag| !tag.is_empty()));
-    add(HeaderName::from_static("x-repo-commit"), document.commit.as_ref().map(|c| c.as_str()));
-    add(HeaderName::from_static("x-error-code"), document.error_code.as_deref());
-    add(HeaderName::from_static("x-error-message"), document.error_message.as_deref());
-    add(HeaderName::from_static("x-total-count"), document.total.as_deref());
-    let next = document.next.as_ref().zip(asked.base());
-    add(header::LINK, next.map(|(next, base)| format!("<{base}{next}>; rel=\"next\"")).as_deref());
-    // What is concluded from a list was said at no time of its own.
-    let age = Some(document.learned_at).filter(|at| at.0 > 0).map(|at| at.age(Timestamp::now()));
-    add(header::AGE, age.map(|age| age.as_secs().to_string()).as_deref());
-    answer::add_own_fields(headers, outcome, None);
-    let tag = Some(document.etag.as_str()).filter(|_| document.status == 200);
-    if Conditions::of(&asked.parts.headers).not_modified(tag) {
-        return answer::not_modified(response, outcome);
-    }
-    answer::set_length(response.headers_mut(), document.body.len() as u64);
-    *response.body_mut() = Body::full(document.body.clone());
-    Reply { response, outcome }
 }

@@ -14,8 +14,8 @@ pub use place::{NotHere, place};
 use steps::{Situation, private};
 
 use super::api::{ask as ask_document, first_question};
-use super::file::{ask as ask_file, view};
-use super::{Asked, rejected, status, upload};
+use super::file::ask as ask_file;
+use super::{Asked, rejected, status, upload, view};
 use crate::cache::{Cache, Fetcher, FoundDocument, View};
 use crate::model::{Hub, Outcome, Question, Resource, Timestamp, Topic};
 use crate::policy::{Ask, Check, Plan, Rules, plan};

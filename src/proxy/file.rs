@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
-use super::{Asked, Proxy, Reply, answer, status};
+use super::{Asked, Proxy, Reply, answer, status, view};
 use crate::body::{Body, Stored};
-use crate::cache::{Checked, Fetcher, FillError, Follower, Found, Landed, Settled, Ticket, View};
+use crate::cache::{Checked, Fetcher, FillError, Follower, Found, Landed, Settled, Ticket};
 use crate::hub;
 use crate::model::{Entry, Expectation, Hub, Outcome, Resource, Revision, Secret, Timestamp};
 use crate::policy::{self, Ask, Check, Delivery, Guarded, Plan};
@@ -38,14 +38,6 @@ pub(super) fn ask(resource: &Resource, asked: &Asked<'_>) -> Ask {
         no_cache: forces_revalidation(&asked.parts.headers),
         immutable: resource.revision.is_immutable(),
         needs_meaning: resource.hub == Hub::HuggingFace,
-    }
-}
-
-/// How a branch is read after a question went so.
-pub(super) fn view(check: Check) -> View {
-    match check {
-        Check::NotMade | Check::Made => View::Latest,
-        Check::Late | Check::Down => View::Alone,
     }
 }
 
@@ -130,7 +122,7 @@ impl Proxy {
                 self.tell(resource, asked, &known, Outcome::Known)
             }
             (_, Found { absent: Some(document), .. }) => {
-                super::api::document_reply(asked, &document, Outcome::Absent)
+                answer::document_reply(asked, &document, Outcome::Absent)
             }
             (..) => status::of_failure(&Failure::TimedOut),
         }

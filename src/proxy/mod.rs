@@ -23,9 +23,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 use crate::body::{Body, BodyEnd};
-use crate::cache::{Cache, Fetcher};
+use crate::cache::{Cache, Fetcher, View};
 use crate::model::{Hub, Outcome};
-use crate::policy::Rules;
+use crate::policy::{Check, Rules};
 use crate::request::{Reject, Target, classify, is_preflight, is_xet_read_token};
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
@@ -215,5 +215,13 @@ impl<'a> Asked<'a> {
         let host = host.and_then(|h| h.parse::<Authority>().ok())?;
         let prefix = if self.parts.uri.path().starts_with("/hub/") { "/hub/huggingface" } else { "" };
         Some(format!("http://{host}{prefix}"))
+    }
+}
+
+/// How a branch is read after a question went so.
+fn view(check: Check) -> View {
+    match check {
+        Check::NotMade | Check::Made => View::Latest,
+        Check::Late | Check::Down => View::Alone,
     }
 }

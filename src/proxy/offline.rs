@@ -4,7 +4,8 @@
 
 use http::header;
 
-use super::api::{ask as ask_document, document_reply};
+use super::answer::document_reply;
+use super::api::ask as ask_document;
 use super::file::ask;
 use super::{Asked, Proxy, Reply, status};
 use crate::cache::View;
