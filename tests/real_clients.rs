@@ -378,6 +378,18 @@ mod transformers_js_4_3_1 {
     }
 
     #[test]
+    fn with_the_hub_stopped_and_then_offline() {
+        for layout in [HUGGING_FACE, MOZILLA] {
+            let (hub, mut daemon) = start();
+            assert_right(load(&daemon.url(), layout));
+            hub.stop();
+            assert_right(load(&daemon.url(), layout));
+            daemon.restart_with(&[("upstream.offline", "true")]);
+            assert_right(load(&daemon.url(), layout));
+        }
+    }
+
+    #[test]
     fn eight_at_once() {
         for layout in [HUGGING_FACE, MOZILLA] {
             let (hub, daemon) = start();
