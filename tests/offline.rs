@@ -186,6 +186,13 @@ fn what_is_not_here_is_refused_with_the_way_to_bring_it() {
         assert!(reply.text().contains(&remedy), "{}", reply.text());
         assert_eq!(client::head(&url).status, 403);
     }
+    // A list of paths is asked for with a body, and so is the command.
+    let paths = Request::new("POST", &format!("{}/api/models/acme/tiny/paths-info/main", daemon.url()))
+        .header("Content-Type", "application/x-www-form-urlencoded")
+        .body(b"paths=it%27s&paths=b")
+        .send();
+    let said = paths.header("x-error-message").unwrap();
+    assert!(said.contains(r#"-d '{"expand":false,"paths":["it\u0027s","b"]}' 'http://"#), "{said}");
     for (method, path) in [("GET", "/api/whoami-v2"), ("PUT", "/x"), ("POST", "/api/models/a/b/commit/main")]
     {
         let reply = Request::new(method, &format!("{}{path}", daemon.url())).body(b"x").send();

@@ -10,8 +10,9 @@ use super::flags::{self, Scope};
 use super::ls::json_arg;
 use super::print::{self, Table};
 use super::reach;
-use crate::admin::control::{Condition, DataStatus, FillStatus, HubStatus, Status, Traffic};
+use crate::admin::control::{Condition, FillStatus, HubStatus, Status, Traffic};
 use crate::model::lasting;
+use crate::store::Usage;
 
 const LONG_ABOUT: &str = "\
 Tell what the running server does: where it listens, how it stands with each hub, what clients asked of it since its \
@@ -95,7 +96,7 @@ fn state(condition: &Condition) -> String {
     }
 }
 
-fn data(data: &DataStatus) -> String {
+fn data(data: &Usage) -> String {
     let mut parts = vec![
         format!("{} on disk, {} free", print::size(data.disk_bytes), print::size(data.free_bytes)),
         format!("{} of {}", print::count(data.entries, "file"), print::count(data.blobs, "content")),

@@ -9,6 +9,7 @@ use super::api::ask as ask_document;
 use super::file::ask;
 use super::{Asked, Proxy, Reply, status};
 use crate::cache::View;
+use crate::hub::api::question_body;
 use crate::model::{Question, Resource, Timestamp};
 use crate::policy::{Check, Plan, plan};
 
@@ -22,7 +23,7 @@ impl Proxy {
         let now = Timestamp::now();
         match plan(&self.rules, ask(resource, asked), found.facts(), Check::Down, now) {
             plan if is_possible(plan) => self.served(resource, asked, found, plan).await,
-            _ => status::not_here(&resource.to_string(), &command(asked)),
+            _ => status::not_here(&resource.to_string(), &command(asked, None)),
         }
     }
 
@@ -38,7 +39,7 @@ impl Proxy {
                 let document = if older { found.older } else { found.current };
                 document_reply(asked, &document.expect("policy serves only what is held"), outcome)
             }
-            _ => status::not_here(&question.to_string(), &command(asked)),
+            _ => status::not_here(&question.to_string(), &command(asked, question_body(question))),
         }
     }
 }
@@ -48,10 +49,19 @@ pub(super) fn is_possible(plan: Plan) -> bool {
     matches!(plan, Plan::Serve { .. } | Plan::Absent)
 }
 
-/// The command that makes a server with a network fetch what was asked for.
-fn command(asked: &Asked<'_>) -> String {
+/// Longest body that is put into a command, in bytes: it also stands in a header field.
+const MAX_BODY: usize = 1024;
+
+/// The command that makes a server with a network fetch what was asked for, with the body that a list of paths has.
+fn command(asked: &Asked<'_>, body: Option<Vec<u8>>) -> String {
     let host = asked.parts.headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or("HOST:PORT");
     // As it came: encoded, and so free of quotes that would end these.
     let path = asked.parts.uri.path_and_query().map_or("/", |p| p.as_str()).replace('\'', "%27");
-    format!("curl -fsS -o /dev/null 'http://{host}{path}'")
+    let body = body.map(|body| match String::from_utf8(body) {
+        Ok(json) if json.len() <= MAX_BODY => json.replace('\'', "\\u0027"),
+        _ => "{\"paths\": [the same paths]}".to_owned(),
+    });
+    let body =
+        body.map(|json| format!("-H 'Content-Type: application/json' -d '{json}' ")).unwrap_or_default();
+    format!("curl -fsS -o /dev/null {body}'http://{host}{path}'")
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use super::blob::Blob;
 use super::error::StoreError;
 use super::index::{self, reads};
@@ -15,7 +17,7 @@ use super::selector::Selector;
 use crate::model::{Entry, EntryKey, Hub, HubRoot, RefKey, Repo, Sha256, Timestamp};
 
 /// How much there is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Space on disk of all files of the store: blocks, because a redb file has holes.
     pub disk_bytes: u64,

@@ -54,7 +54,7 @@ impl Client {
             let permit = self.permit(&url).await?;
             let method = if inquiry.body.is_some() { Method::POST } else { Method::GET };
             let sent = inquiry.body.clone().map(Bytes::from).unwrap_or_default();
-            let response = self.send_with(asking, &home, method, &url, inquiry.headers(), sent).await?;
+            let response = self.send(asking, &home, method, &url, inquiry.headers(), sent).await?;
             let (head, body) = response.into_parts();
             if !is_redirect(head.status) {
                 let hop = Hop { status: head.status, at_hub: true, headers: head.headers };

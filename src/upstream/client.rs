@@ -140,7 +140,7 @@ impl Client {
         let home = url.origin();
         loop {
             let headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
-            let response = self.send(asking, &home, Method::HEAD, &url, headers).await?;
+            let response = self.send(asking, &home, Method::HEAD, &url, headers, Bytes::new()).await?;
             let (head, _) = response.into_parts();
             hops.push(Hop { status: head.status, at_hub: same_origin(&home, &url), headers: head.headers });
             let hop = &hops[hops.len() - 1];
@@ -181,7 +181,7 @@ impl Client {
             let mut headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
             add_range(&mut headers, want);
             let permit = self.permit(&url).await?;
-            let response = self.send(asking, &home, Method::GET, &url, headers).await?;
+            let response = self.send(asking, &home, Method::GET, &url, headers, Bytes::new()).await?;
             let (head, body) = response.into_parts();
             let hop = Hop { status: head.status, at_hub: same_origin(&home, &url), headers: head.headers };
             if !is_redirect(hop.status) {
@@ -247,18 +247,7 @@ impl Client {
         Ok(())
     }
 
-    async fn send(
-        &self,
-        asking: Asking,
-        home: &Origin,
-        method: Method,
-        url: &Url,
-        headers: HeaderMap,
-    ) -> Result<Response<Incoming>, Failure> {
-        self.send_with(asking, home, method, url, headers, Bytes::new()).await
-    }
-
-    pub(super) async fn send_with(
+    pub(super) async fn send(
         &self,
         asking: Asking,
         home: &Origin,

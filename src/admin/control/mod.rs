@@ -20,7 +20,7 @@ pub use context::{Context, Server};
 pub use execute::execute;
 pub use place::{Bound, bind};
 pub use server::serve;
-pub use status::{Condition, DataStatus, FillStatus, HubStatus, Status, Traffic};
+pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
 
 use crate::model::{Commit, Entry, EntryKey, Hub, RefKey, Sha256, Timestamp};
 use crate::proxy::explain::Explanation;

@@ -36,7 +36,7 @@ pub struct Status {
     /// Downloads that run.
     pub fills: Vec<FillStatus>,
     /// What is held.
-    pub data: DataStatus,
+    pub data: Usage,
 }
 
 /// A hub.
@@ -114,23 +114,6 @@ pub struct FillStatus {
     pub running_seconds: u64,
 }
 
-/// What is held.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DataStatus {
-    /// Space that the data directory takes on the disk.
-    pub disk_bytes: u64,
-    /// Space that is free there.
-    pub free_bytes: u64,
-    /// Files.
-    pub entries: u64,
-    /// Different contents of those.
-    pub blobs: u64,
-    /// Files whose download is not finished.
-    pub partials: u64,
-    /// Answers of a hub's API.
-    pub documents: u64,
-}
-
 /// What there is to tell of a server.
 pub(super) fn of(context: &Context, server: &Server, now: Timestamp) -> Status {
     let telemetry = &server.telemetry;
@@ -152,7 +135,7 @@ pub(super) fn of(context: &Context, server: &Server, now: Timestamp) -> Status {
         total: Traffic::of(telemetry, &[Hub::ALL.map(Some).as_slice(), &[None]].concat()),
         xet_tokens: telemetry.xet_tokens(),
         fills: running.iter().map(|fill| FillStatus::of(fill, now)).collect(),
-        data: DataStatus::of(context.cache.store().usage()),
+        data: context.cache.store().usage(),
     }
 }
 
@@ -216,12 +199,5 @@ impl FillStatus {
             followers: fill.followers,
             running_seconds: fill.since.age(now).as_secs(),
         }
-    }
-}
-
-impl DataStatus {
-    fn of(usage: Usage) -> Self {
-        let Usage { disk_bytes, free_bytes, entries, blobs, partials, documents, volumes: _ } = usage;
-        Self { disk_bytes, free_bytes, entries, blobs, partials, documents }
     }
 }
