@@ -1,4 +1,4 @@
-//! A stretch of a blob, read ahead by two chunks.
+//! A stretch of a blob, as chunks that lie ready in memory, or read ahead by two chunks where they do not.
 
 use std::collections::VecDeque;
 use std::future::Future as _;
@@ -37,6 +37,12 @@ impl Stored {
 
     /// The next bytes; `None` at the end.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        if self.position >= self.end {
+            return Poll::Ready(None);
+        }
+        if let Some(chunk) = self.at_hand() {
+            return Poll::Ready(Some(Ok(self.part(&chunk))));
+        }
         self.read_ahead();
         let Some(read) = self.reads.front_mut() else { return Poll::Ready(None) };
         let read = ready!(Pin::new(read).poll(cx));
@@ -46,22 +52,44 @@ impl Stored {
             Ok(Err(e)) => return Poll::Ready(Some(Err(Broken(e.into())))),
             Err(e) => return Poll::Ready(Some(Err(Broken(e.into())))),
         };
+        let part = self.part(&chunk);
+        self.read_ahead();
+        Poll::Ready(Some(Ok(part)))
+    }
+
+    /// The next chunk, where nothing is being read and it needs no reading. A thread for it would only cost time.
+    fn at_hand(&mut self) -> Option<Bytes> {
+        if !self.reads.is_empty() {
+            return None;
+        }
+        let chunk = self.blob.ready(place(self.position).0)?;
+        self.next_read = next_chunk(self.position);
+        Some(chunk)
+    }
+
+    /// The wanted part of the chunk at the position, which moves behind it.
+    fn part(&mut self, chunk: &Bytes) -> Bytes {
         let (_, offset) = place(self.position);
         let wanted = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         let bytes = chunk.slice(offset..chunk.len().min(offset.saturating_add(wanted)));
         self.position += bytes.len() as u64;
-        self.read_ahead();
-        Poll::Ready(Some(Ok(bytes)))
+        bytes
     }
 
     fn read_ahead(&mut self) {
         while self.reads.len() < READ_AHEAD && self.next_read < self.end {
-            let (index, offset) = place(self.next_read);
+            let (index, _) = place(self.next_read);
             let blob = self.blob.clone();
             self.reads.push_back(tokio::task::spawn_blocking(move || blob.read(index)));
-            self.next_read += (CHUNK - offset) as u64;
+            self.next_read = next_chunk(self.next_read);
         }
     }
+}
+
+/// Where the chunk behind the one at `position` begins.
+fn next_chunk(position: u64) -> u64 {
+    let (_, offset) = place(position);
+    position + (CHUNK - offset) as u64
 }
 
 /// The chunk that holds a byte of a file, and the byte's offset in it. Positions beyond what 2^32 chunks hold (4 PiB)

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{BackendError, DatabaseError, StorageBackend};
 
 #[cfg(test)]
 use super::faults::Faults;
+use super::offsets::Offsets;
 use super::writeback;
 
 /// Writes of at least this size are chunks; smaller ones are tree pages, which often change again soon.
@@ -21,19 +23,25 @@ pub(super) struct Backend {
     inner: FileBackend,
     /// The same open file, for the write-back hint.
     file: File,
+    /// Of a volume: who wants to know where chunks lie.
+    offsets: Option<Arc<Offsets>>,
     #[cfg(test)]
     faults: Faults,
 }
 
 impl Backend {
     #[cfg(not(test))]
-    pub(super) fn new(file: File) -> Result<Self, DatabaseError> {
-        Ok(Self { file: file.try_clone()?, inner: FileBackend::new(file)? })
+    pub(super) fn new(file: File, offsets: Option<Arc<Offsets>>) -> Result<Self, DatabaseError> {
+        Ok(Self { file: file.try_clone()?, inner: FileBackend::new(file)?, offsets })
     }
 
     #[cfg(test)]
-    pub(super) fn new(file: File, faults: Faults) -> Result<Self, DatabaseError> {
-        Ok(Self { file: file.try_clone()?, inner: FileBackend::new(file)?, faults })
+    pub(super) fn new(
+        file: File,
+        offsets: Option<Arc<Offsets>>,
+        faults: Faults,
+    ) -> Result<Self, DatabaseError> {
+        Ok(Self { file: file.try_clone()?, inner: FileBackend::new(file)?, offsets, faults })
     }
 }
 
@@ -43,7 +51,11 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.inner.read(offset, out)
+        self.inner.read(offset, out)?;
+        if let Some(offsets) = &self.offsets {
+            offsets.saw(offset, out);
+        }
+        Ok(())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -62,6 +74,9 @@ impl StorageBackend for Backend {
         #[cfg(test)]
         self.faults.before_write(&self.file, offset, data.len())?;
         self.inner.write(offset, data)?;
+        if let Some(offsets) = &self.offsets {
+            offsets.saw(offset, data);
+        }
         if data.len() >= LARGE {
             writeback::begin(&self.file, offset, data.len());
         }

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bytes::{Bytes, BytesMut};
 
 use super::error::StoreError;
+use super::mapping::Slice;
 use super::memory::Memory;
+use super::offsets::Table;
 use super::records::BlobId;
 use super::settings::{CHUNK, SMALL, chunk_len, chunks_of};
 use super::volume::{Reservation, Volume};
@@ -28,15 +30,28 @@ impl Blob {
         self.0.size.get().copied()
     }
 
+    /// One chunk of a whole blob, if that needs no wait for the disk. Takes microseconds.
+    pub fn ready(&self, index: u32) -> Option<Bytes> {
+        let slice = self.mapped(index)?;
+        slice.is_resident().then(|| self.lend(slice))
+    }
+
     /// Reads one chunk. Blocks for one short read of the disk.
     ///
     /// # Errors
     /// A chunk that is not there is damage in a whole blob; in a partial one it may not have been written yet.
     pub fn read(&self, index: u32) -> Result<Bytes, StoreError> {
+        if let Some(slice) = self.mapped(index) {
+            slice.load()?;
+            return Ok(self.lend(slice));
+        }
         let bytes = self.0.volume.read(self.0.id, index)?;
         let held = bytes.as_ref().map_or(0, Bytes::len);
         match (bytes, self.size()) {
-            (Some(bytes), Some(size)) if bytes.len() == chunk_len(size, index) => Ok(bytes),
+            (Some(bytes), Some(size)) if bytes.len() == chunk_len(size, index) => {
+                self.0.volume.locate(self.0.table(size), self.0.id, index, &bytes);
+                Ok(bytes)
+            }
             (Some(bytes), None) => Ok(bytes),
             (_, size) => Err(StoreError::Damaged(format!(
                 "chunk {index} of blob {} has {held} bytes instead of {}",
@@ -44,6 +59,16 @@ impl Blob {
                 size.map_or(CHUNK, |size| chunk_len(size, index)),
             ))),
         }
+    }
+
+    fn mapped(&self, index: u32) -> Option<Slice> {
+        let size = self.size()?;
+        self.0.volume.mapped(self.0.table(size), index, chunk_len(size, index))
+    }
+
+    /// The bytes keep the blob from being removed: they lie in the file.
+    fn lend(&self, slice: Slice) -> Bytes {
+        Bytes::from_owner(Mapped { slice, _blob: self.clone() })
     }
 
     /// The whole blob, if it is small and in memory. Never blocks.
@@ -118,11 +143,25 @@ impl fmt::Debug for Blob {
     }
 }
 
+/// Bytes in the file, and the handle that keeps them there.
+struct Mapped {
+    slice: Slice,
+    _blob: Blob,
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        self.slice.as_ref()
+    }
+}
+
 struct Lease {
     id: BlobId,
     volume: Arc<Volume>,
     leases: Arc<Leases>,
     size: OnceLock<u64>,
+    /// Of a whole blob: where its chunks lie.
+    table: OnceLock<Arc<Table>>,
     /// Of a partial blob: which chunks are on disk, and how long they are.
     chunks: Mutex<HashMap<u32, u32>>,
     /// Of a partial blob: room that the volume keeps for it.
@@ -130,6 +169,10 @@ struct Lease {
 }
 
 impl Lease {
+    fn table(&self, size: u64) -> &Table {
+        self.table.get_or_init(|| self.volume.offsets().table(self.id, chunks_of(size)))
+    }
+
     fn chunks(&self) -> MutexGuard<'_, HashMap<u32, u32>> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -173,6 +216,7 @@ impl Leases {
             volume,
             leases: self.clone(),
             size: size.map_or_else(OnceLock::new, OnceLock::from),
+            table: OnceLock::new(),
             chunks: Mutex::default(),
             reserved,
         });

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Database, DatabaseError, ReadOnlyDatabase};
 
@@ -11,6 +11,7 @@ use super::backend::Backend;
 #[cfg(test)]
 use super::faults::Faults;
 use super::lock::{DirLock, Refused};
+use super::offsets::Offsets;
 
 /// Opens the files of the store and knows how much room there is for them.
 #[derive(Debug)]
@@ -84,13 +85,19 @@ impl Disk {
         Ok(sum)
     }
 
-    /// Opens a database for reading and writing; creates it only when told so.
-    pub(super) fn open(&self, path: &Path, cache: usize, create: bool) -> Result<Database, DatabaseError> {
+    /// Opens a database for reading and writing; creates it only when told so. A volume tells `offsets` of its chunks.
+    pub(super) fn open(
+        &self,
+        path: &Path,
+        cache: usize,
+        create: bool,
+        offsets: Option<Arc<Offsets>>,
+    ) -> Result<Database, DatabaseError> {
         let file = private().create(create).open(path)?;
         #[cfg(not(test))]
-        let backend = Backend::new(file)?;
+        let backend = Backend::new(file, offsets)?;
         #[cfg(test)]
-        let backend = Backend::new(file, self.faults.clone())?;
+        let backend = Backend::new(file, offsets, self.faults.clone())?;
         Database::builder().set_cache_size(cache).create_with_backend(backend)
     }
 

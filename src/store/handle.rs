@@ -13,12 +13,15 @@ use redb::{Database, DatabaseError};
 
 use super::disk::Disk;
 use super::error::{Failure, StoreError, classify};
+use super::offsets::Offsets;
 
 /// One database file, shared by its writer and all readers.
 pub(super) struct Handle {
     slot: RwLock<Slot>,
     path: PathBuf,
     cache: AtomicUsize,
+    /// Of a volume: who wants to know where chunks lie.
+    offsets: Option<Arc<Offsets>>,
     /// Dropped last: with its last user goes the lock on the directory.
     disk: Arc<Disk>,
 }
@@ -37,19 +40,31 @@ impl Handle {
         path: PathBuf,
         cache: usize,
         create: bool,
+        offsets: Option<Arc<Offsets>>,
     ) -> Result<Self, DatabaseError> {
-        let database = disk.open(&path, cache, create)?;
-        Ok(Self::with(disk, path, cache, Some(database)))
+        let database = disk.open(&path, cache, create, offsets.clone())?;
+        Ok(Self::with(disk, path, cache, offsets, Some(database)))
     }
 
     /// A handle to a database that could not be opened: every use tries again.
-    pub(super) fn broken(disk: Arc<Disk>, path: PathBuf, cache: usize) -> Self {
-        Self::with(disk, path, cache, None)
+    pub(super) fn broken(
+        disk: Arc<Disk>,
+        path: PathBuf,
+        cache: usize,
+        offsets: Option<Arc<Offsets>>,
+    ) -> Self {
+        Self::with(disk, path, cache, offsets, None)
     }
 
-    fn with(disk: Arc<Disk>, path: PathBuf, cache: usize, database: Option<Database>) -> Self {
+    fn with(
+        disk: Arc<Disk>,
+        path: PathBuf,
+        cache: usize,
+        offsets: Option<Arc<Offsets>>,
+        database: Option<Database>,
+    ) -> Self {
         let slot = RwLock::new(Slot { database, generation: 0, closed: false });
-        Self { disk, path, cache: AtomicUsize::new(cache), slot }
+        Self { disk, path, cache: AtomicUsize::new(cache), offsets, slot }
     }
 
     pub(super) fn path(&self) -> &PathBuf {
@@ -118,7 +133,8 @@ impl Handle {
         close(slot.database.take());
         slot.generation += 1;
         let opened = catch_unwind(AssertUnwindSafe(|| {
-            self.disk.open(&self.path, self.cache.load(Ordering::Relaxed), false)
+            let cache = self.cache.load(Ordering::Relaxed);
+            self.disk.open(&self.path, cache, false, self.offsets.clone())
         }));
         match opened {
             Ok(Ok(database)) => slot.database = Some(database),

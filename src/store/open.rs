@@ -176,7 +176,7 @@ fn open_index(disk: &Arc<Disk>, settings: &Settings) -> Result<Handle, OpenError
         check_layout(disk.dir(), layout)?;
     }
     let cache = Shares::of(settings.cache_bytes, 1).index;
-    let handle = Handle::open(disk.clone(), path.clone(), cache, true)
+    let handle = Handle::open(disk.clone(), path.clone(), cache, true, None)
         .map_err(|e| at_database(disk.dir(), &path, e))?;
     match handle.run(layout).map_err(|e| at_open(&path, e))? {
         None => handle.run(index::initialize).map_err(|e| at_open(&path, e))?,

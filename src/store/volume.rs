@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
@@ -16,6 +16,8 @@ use super::disk::{Disk, blocks};
 use super::error::StoreError;
 use super::handle::Handle;
 use super::index::queue::Notifier;
+use super::mapping::{Mapping, Slice};
+use super::offsets::{self, Offsets, Table};
 use super::records::BlobId;
 use super::settings::{CHUNK, QUEUE_BYTES};
 use super::writer::{Message, Write, Writer};
@@ -31,6 +33,10 @@ pub(super) struct Volume {
     number: u32,
     disk: Arc<Disk>,
     handle: Arc<Handle>,
+    /// Where chunks of all volumes lie.
+    offsets: Arc<Offsets>,
+    /// The file once more, mapped when something of it is first served; `None` where that cannot be.
+    mapping: OnceLock<Option<Mapping>>,
     /// Bytes of all chunks.
     held: AtomicU64,
     /// Bytes that running fills still expect to write.
@@ -56,12 +62,19 @@ pub(super) struct Neighbours {
 }
 
 impl Volume {
-    pub(super) fn new(number: u32, disk: Arc<Disk>, handle: Handle) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        number: u32,
+        disk: Arc<Disk>,
+        handle: Handle,
+        offsets: Arc<Offsets>,
+    ) -> Result<Self, StoreError> {
         let held = if handle.is_open() { handle.run(chunks::held)? } else { 0 };
         Ok(Self {
             number,
             disk,
             handle: Arc::new(handle),
+            offsets,
+            mapping: OnceLock::new(),
             held: AtomicU64::new(held),
             reserved: AtomicU64::new(0),
             doomed: AtomicUsize::new(0),
@@ -101,6 +114,31 @@ impl Volume {
 
     pub(super) fn read(&self, id: BlobId, index: u32) -> Result<Option<Bytes>, StoreError> {
         self.handle.run(|database| chunks::read(database, id, index))
+    }
+
+    pub(super) fn offsets(&self) -> &Offsets {
+        &self.offsets
+    }
+
+    /// The bytes of a chunk of a whole blob as the file has them, if it is known where they are.
+    pub(super) fn mapped(&self, table: &Table, index: u32, len: usize) -> Option<Slice> {
+        self.mapping()?.slice(table.get(index)?, len)
+    }
+
+    /// Learns where the file has a chunk of a whole blob, whose bytes redb has just given.
+    pub(super) fn locate(&self, table: &Table, id: BlobId, index: u32, bytes: &[u8]) {
+        if bytes.len() < offsets::LARGE {
+            return;
+        }
+        if let Some(at) = self.offsets.noted(id, index)
+            && self.mapping().is_some_and(|mapping| mapping.has(at, bytes).unwrap_or(false))
+        {
+            self.offsets.confirm(table, id, index, at);
+        }
+    }
+
+    fn mapping(&self) -> Option<&Mapping> {
+        self.mapping.get_or_init(|| Mapping::open(self.handle.path())).as_ref()
     }
 
     pub(super) fn list(&self, id: BlobId) -> Result<Vec<(u32, u32)>, StoreError> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use super::disk::Disk;
 use super::error::{StoreError, classify};
 use super::handle::Handle;
+use super::offsets::Offsets;
 use super::settings::Shares;
 use super::volume::{Neighbours, Reservation, Volume};
 
@@ -14,6 +15,7 @@ pub(super) struct Volumes {
     disk: Arc<Disk>,
     max_bytes: u64,
     cache_bytes: usize,
+    offsets: Arc<Offsets>,
     all: RwLock<BTreeMap<u32, Arc<Volume>>>,
     /// The volume that new blobs go to. Held while one is chosen, so that two do not take the same room.
     current: Mutex<Option<u32>>,
@@ -30,17 +32,19 @@ impl Volumes {
     ) -> Result<Self, StoreError> {
         let shares = Shares::of(cache_bytes, numbers.len());
         let last = numbers.last().copied();
+        let offsets = Offsets::new();
         let mut all = BTreeMap::new();
         for &number in numbers {
             let cache = if Some(number) == last { shares.writer } else { shares.reader };
             let path = disk.volume(number);
-            let handle = Handle::open(disk.clone(), path.clone(), cache, false).unwrap_or_else(|e| {
+            let tell = || Some(Arc::clone(&offsets));
+            let handle = Handle::open(disk.clone(), path.clone(), cache, false, tell()).unwrap_or_else(|e| {
                 tracing::error!(volume = number, path = %path.display(), error = %e, "a volume cannot be opened");
-                Handle::broken(disk.clone(), path, cache)
+                Handle::broken(disk.clone(), path, cache, tell())
             });
-            all.insert(number, Arc::new(Volume::new(number, disk.clone(), handle)?));
+            all.insert(number, Arc::new(Volume::new(number, disk.clone(), handle, offsets.clone())?));
         }
-        Ok(Self { disk, max_bytes, cache_bytes, all: RwLock::new(all), current: Mutex::new(last) })
+        Ok(Self { disk, max_bytes, cache_bytes, offsets, all: RwLock::new(all), current: Mutex::new(last) })
     }
 
     pub(super) fn get(&self, number: u32) -> Result<Arc<Volume>, StoreError> {
@@ -105,9 +109,10 @@ impl Volumes {
     fn create(&self) -> Result<Arc<Volume>, StoreError> {
         let number = self.read().last_key_value().map_or(1, |(number, _)| number + 1);
         let cache = Shares::of(self.cache_bytes, self.len() + 1).reader;
-        let handle = Handle::open(self.disk.clone(), self.disk.volume(number), cache, true)
+        let offsets = Some(self.offsets.clone());
+        let handle = Handle::open(self.disk.clone(), self.disk.volume(number), cache, true, offsets)
             .map_err(|e| classify(e.into()).into_error())?;
-        let volume = Arc::new(Volume::new(number, self.disk.clone(), handle)?);
+        let volume = Arc::new(Volume::new(number, self.disk.clone(), handle, self.offsets.clone())?);
         self.all.write().unwrap_or_else(PoisonError::into_inner).insert(number, volume.clone());
         Ok(volume)
     }

@@ -1,0 +1,180 @@
+//! Where in a volume's file the bytes of a chunk lie, so that they can be served from there.
+//!
+//! redb has no call for that, but it shows its pages to the file below it ([`super::backend`]). A page whose only
+//! value is a chunk is recognized by its key and *noted*. When a whole blob is read, what redb gives is compared with
+//! what the file has at the noted place; only then is the place *known*.
+//!
+//! A known place stays true for as long as the chunk exists. redb writes a value anew only when a page changes that
+//! it shares with others, and it leaves pages with a single large value alone, whatever happens to their neighbours
+//! (`is_single_large_value` in redb 4.6; a test here holds it to that). Chunks of whole blobs are never written
+//! again, and are removed only when nobody holds the blob ([`super::blob`]). Volumes are never compacted.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moka::sync::Cache;
+
+use super::records::BlobId;
+
+/// Chunks of at least this size are served from the file; smaller ones may share their page with others.
+pub(super) const LARGE: usize = 64 << 10;
+
+/// Places that were seen and not compared yet.
+const NOTED: u64 = 16 << 10;
+
+/// Memory for known places, in bytes: eight for each chunk.
+const KNOWN: u64 = 8 << 20;
+
+/// The first byte of a page that holds values, in redb's file format 3.
+const LEAF: u8 = 1;
+/// Where the keys begin in a page with one value: behind the kind, the number of pairs and the end of the value.
+const KEY: usize = 8;
+/// Where the value begins: behind the key, a blob id and a chunk index.
+const VALUE: usize = KEY + 12;
+
+/// Places in the files of all volumes.
+pub(super) struct Offsets {
+    noted: Cache<(BlobId, u32), u64>,
+    known: Cache<BlobId, Arc<Table>>,
+}
+
+impl fmt::Debug for Offsets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offsets").finish_non_exhaustive()
+    }
+}
+
+impl Offsets {
+    pub(super) fn new() -> Arc<Self> {
+        let weigh =
+            |_: &BlobId, table: &Arc<Table>| u32::try_from(table.0.len() * 8 + 64).unwrap_or(u32::MAX);
+        let known = Cache::builder().max_capacity(KNOWN).weigher(weigh).build();
+        Arc::new(Self { noted: Cache::new(NOTED), known })
+    }
+
+    /// redb reads or writes `page` at `offset`.
+    pub(super) fn saw(&self, offset: u64, page: &[u8]) {
+        let Some((id, index)) = chunk_of(page) else { return };
+        let at = offset + VALUE as u64;
+        if let Some(table) = self.known.get(&id) {
+            match table.get(index) {
+                Some(known) if known == at => return,
+                Some(_) => {
+                    tracing::error!(
+                        blob = id.0,
+                        index,
+                        "redb moved a chunk; it is no longer served from its file"
+                    );
+                    table.forget(index);
+                }
+                None => {}
+            }
+        }
+        self.noted.insert((id, index), at);
+    }
+
+    /// Where a chunk was last seen, to be compared.
+    pub(super) fn noted(&self, id: BlobId, index: u32) -> Option<u64> {
+        self.noted.get(&(id, index))
+    }
+
+    /// The known places of a whole blob of so many chunks.
+    pub(super) fn table(&self, id: BlobId, chunks: u32) -> Arc<Table> {
+        self.known.get_with(id, || Arc::new(Table((0..chunks).map(|_| AtomicU64::new(0)).collect())))
+    }
+
+    /// The chunk is where it was noted to be.
+    pub(super) fn confirm(&self, table: &Table, id: BlobId, index: u32, at: u64) {
+        if let Some(place) = table.0.get(index as usize) {
+            place.store(at, Ordering::Relaxed);
+            self.noted.invalidate(&(id, index));
+        }
+    }
+}
+
+/// The known places of one blob; zero, where a file has its header, stands for none.
+pub(super) struct Table(Box<[AtomicU64]>);
+
+impl Table {
+    pub(super) fn get(&self, index: u32) -> Option<u64> {
+        self.0.get(index as usize).map(|at| at.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
+    fn forget(&self, index: u32) {
+        if let Some(place) = self.0.get(index as usize) {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The chunk that is the only value of a page.
+fn chunk_of(page: &[u8]) -> Option<(BlobId, u32)> {
+    if page.len() < LARGE || page[0] != LEAF || page[2..4] != [1, 0] {
+        return None;
+    }
+    let id = u64::from_le_bytes(page[KEY..KEY + 8].try_into().ok()?);
+    let index = u32::from_le_bytes(page[KEY + 8..VALUE].try_into().ok()?);
+    Some((BlobId(id), index))
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::{Database, ReadableDatabase, TableDefinition};
+
+    use super::*;
+
+    const CHUNKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("chunks");
+
+    /// The whole rests on this: while neighbours come and go, a large value stays where it is.
+    #[test]
+    fn redb_leaves_large_values_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        let database = Database::create(&path).unwrap();
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut held = std::collections::BTreeMap::new();
+        let mut places = std::collections::BTreeMap::new();
+        for round in 0..60u64 {
+            let txn = database.begin_write().unwrap();
+            let mut table = txn.open_table(CHUNKS).unwrap();
+            for _ in 0..rng.usize(1..12) {
+                let key = (rng.u64(0..20), rng.u32(0..8));
+                if rng.u8(0..3) == 0 {
+                    table.remove(key).unwrap();
+                    held.remove(&key);
+                    places.remove(&key);
+                } else if !held.contains_key(&key) {
+                    let large = rng.bool();
+                    let len = if large { rng.usize(LARGE..4 * LARGE) } else { rng.usize(1..3000) };
+                    let mut value = vec![0; len];
+                    rng.fill(&mut value);
+                    table.insert(key, value.as_slice()).unwrap();
+                    held.insert(key, value);
+                }
+            }
+            drop(table);
+            txn.commit().unwrap();
+            let file = std::fs::read(&path).unwrap();
+            let table = database.begin_read().unwrap().open_table(CHUNKS).unwrap();
+            for (key, value) in held.iter().filter(|(_, value)| value.len() >= LARGE) {
+                assert_eq!(table.get(key).unwrap().unwrap().value(), value);
+                let at = *places.entry(*key).or_insert_with(|| place(&file, *key, value).unwrap_or(0));
+                if at > 0 {
+                    assert!(file[at..at + value.len()] == **value, "{key:?} was moved in round {round}");
+                }
+            }
+        }
+        let found = places.values().filter(|at| **at > 0).count();
+        assert!(found * 10 > places.len() * 8, "{found} of {} were recognized", places.len());
+    }
+
+    /// Where the only value of a page is that of `key`.
+    fn place(file: &[u8], key: (u64, u32), value: &[u8]) -> Option<usize> {
+        (0..file.len()).step_by(4096).find_map(|offset| {
+            let rest = &file[offset..];
+            let is_there = chunk_of(rest) == Some((BlobId(key.0), key.1));
+            (is_there && rest[VALUE..].starts_with(value)).then_some(offset + VALUE)
+        })
+    }
+}
