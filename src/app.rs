@@ -3,7 +3,9 @@
 //! Whatever is stopped has nothing behind it that still needs it: first the sockets of clients, then the fills that
 //! their requests began, then the doors of operators, and the store last.
 
+mod lines;
 mod logs;
+mod plain;
 mod signals;
 
 use std::fmt;
@@ -19,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub use logs::start_log;
+pub use logs::{Log, start_log};
 use signals::Signals;
 
 use crate::admin::control::Context;

@@ -89,6 +89,15 @@ impl Body {
         Self::new(Source::Passed(body), size)
     }
 
+    /// All of it, if it is in memory and nothing of it was handed over yet.
+    pub fn whole(&self) -> Option<Bytes> {
+        match &self.source {
+            Source::Empty => Some(Bytes::new()),
+            Source::Full(bytes) => bytes.clone(),
+            Source::Stored(_) | Source::Stream(_) | Source::Passed(_) => None,
+        }
+    }
+
     /// Whether it comes from the hub as it is.
     pub fn is_passed(&self) -> bool {
         matches!(self.source, Source::Passed(_))

@@ -102,11 +102,11 @@ impl Cache {
         let mut found = match (&asked.revision, asked.hub) {
             (Revision::Named(_), Hub::HuggingFace) => self.look_up_branch(asked, view)?,
             (Revision::Named(_), Hub::Mozilla) => self.look_up_mutable(asked)?,
-            _ => Found {
-                current: self.entry(asked)?,
-                known: self.known(asked),
-                ..Found::nothing(asked.clone())
-            },
+            _ => {
+                let current = self.entry(asked)?;
+                let known = if current.is_none() { self.known(asked) } else { None };
+                Found { current, known, ..Found::nothing(asked.clone()) }
+            }
         };
         if found.current.is_none() {
             found.absent = self.absence(&found.subject)?;

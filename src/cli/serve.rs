@@ -46,7 +46,7 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let loaded = flags::load(matches, Scope::All)?;
-    app::start_log(&loaded.config.log);
+    let _log = app::start_log(&loaded.config.log);
     for file in &loaded.files {
         tracing::info!(file = %file.display(), "settings were read");
     }

@@ -12,6 +12,9 @@ use crate::request::Conditions;
 const EXPOSED: &str = "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, ETag, Link, Location, \
                        Proxy-Status, X-Total-Count, X-Error-Code, X-Error-Message, X-Repo-Commit";
 
+/// How many fields the head of a file has at most, so that the map of them is made once.
+const FIELDS: usize = 16;
+
 /// The fields that every response carries.
 pub(super) fn add_own_fields(headers: &mut HeaderMap, outcome: Outcome, detail: Option<&str>) {
     let status = outcome.cache_status(detail);
@@ -30,6 +33,7 @@ pub(super) fn file_head(
 ) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
+    headers.reserve(FIELDS);
     let mut add = |name: HeaderName, value: &str| {
         // What a hub said reaches us as text; what cannot be a field value is left out.
         if let Ok(value) = HeaderValue::try_from(value) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
-use super::{Asked, Proxy, Reply, answer, status, view};
+use super::{Asked, Proxy, Reply, answer, hot, status, view};
 use crate::body::{Body, Stored};
 use crate::cache::{Checked, Fetcher, FillError, Follower, Found, Landed, Settled, Ticket};
 use crate::hub;
@@ -44,7 +44,10 @@ pub(super) fn ask(resource: &Resource, asked: &Asked<'_>) -> Ask {
 impl Proxy {
     /// Answers GET or HEAD of a file.
     pub(super) async fn file(&self, resource: &Resource, parts: &Parts) -> Reply {
-        let asked = Asked::new(parts);
+        let mut asked = Asked::new(parts);
+        if resource.revision.is_immutable() && hot::is_plain(parts) {
+            asked.seen = Some(self.cache.store().changes());
+        }
         let reply = match &self.fetcher {
             Some(fetcher) => self.planned(fetcher, resource, &asked).await,
             None => self.held(resource, &asked).await,
@@ -195,6 +198,9 @@ impl Proxy {
         match self.bytes(entry, start, end).await {
             Ok(body) => *response.body_mut() = body,
             Err(error) => return status::of_store(&error),
+        }
+        if let (Outcome::Hit, Some(seen)) = (outcome, asked.seen) {
+            self.hot.keep(asked.parts, seen, resource.hub, entry, &response);
         }
         Reply { response, outcome }
     }

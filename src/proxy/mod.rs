@@ -8,6 +8,7 @@ mod answer;
 mod api;
 pub mod explain;
 mod file;
+mod hot;
 mod offline;
 mod private;
 mod status;
@@ -19,16 +20,17 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher, View};
-use crate::model::{Hub, Outcome};
+use crate::model::{Hub, Outcome, Timestamp};
 use crate::policy::{Check, Rules};
 use crate::request::{Reject, Target, classify, is_preflight, is_xet_read_token};
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
+use hot::Hot;
 
 /// Serves clients.
 pub struct Proxy {
@@ -37,6 +39,7 @@ pub struct Proxy {
     /// The way to the hubs; offline there is none.
     fetcher: Option<Arc<Fetcher>>,
     telemetry: Telemetry,
+    hot: Hot,
 }
 
 /// A response and how it is called.
@@ -53,16 +56,26 @@ impl Proxy {
         fetcher: Option<Arc<Fetcher>>,
         telemetry: Telemetry,
     ) -> Arc<Self> {
-        Arc::new(Self { rules, cache, fetcher, telemetry })
+        Arc::new(Self { rules, cache, fetcher, telemetry, hot: Hot::new() })
     }
 
     /// Answers one request.
     pub async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         let began = Instant::now();
         let (head, body) = request.into_parts();
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let (reply, hub) = match self.hot.answer(&head, self.cache.store(), Timestamp::now()) {
+            Some((reply, hub)) => (reply, Some(hub)),
+            // On the heap: it is large, and the future of a request is copied before it runs.
+            None => Box::pin(self.decide(head, body)).await,
+        };
+        self.finish(reply, hub, method, uri, began)
+    }
+
+    /// Finds out what a request asks, and answers it.
+    async fn decide(&self, head: Parts, body: Incoming) -> (Reply, Option<Hub>) {
         let target = classify(&head.method, &head.uri);
         let hub = target.as_ref().ok().map(Target::hub);
-        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let reply = match target {
             _ if is_preflight(&head.method, &head.headers) => preflight(),
             Err(reject) => rejected(&reject),
@@ -77,7 +90,7 @@ impl Proxy {
                 self.pass(hub, &path_and_query, Request::from_parts(head, body), Outcome::Passed).await
             }
         };
-        self.finish(reply, hub, method, path, began)
+        (reply, hub)
     }
 
     /// Hands a request on to a hub.
@@ -116,7 +129,7 @@ impl Proxy {
         reply: Reply,
         hub: Option<Hub>,
         method: Method,
-        path: String,
+        uri: Uri,
         began: Instant,
     ) -> Response<Body> {
         let Reply { response, outcome } = reply;
@@ -141,7 +154,7 @@ impl Proxy {
             // The query is left out: it can carry a signature.
             tracing::info!(
                 %method,
-                path,
+                path = uri.path(),
                 status,
                 outcome = last.name(),
                 began_as = outcome.name(),
@@ -202,11 +215,13 @@ fn preflight() -> Reply {
 struct Asked<'a> {
     parts: &'a Parts,
     head_only: bool,
+    /// How many changes the store had seen when the request came, if its answer may be kept ready.
+    seen: Option<u64>,
 }
 
 impl<'a> Asked<'a> {
     fn new(parts: &'a Parts) -> Self {
-        Self { parts, head_only: parts.method == Method::HEAD }
+        Self { parts, head_only: parts.method == Method::HEAD, seen: None }
     }
 
     /// The URL under which the client sees the hub, for links that must lead back here.
