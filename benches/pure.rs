@@ -1,6 +1,6 @@
 //! Benches of what is pure: reading requests and answers of hubs, deciding, and digesting.
 //!
-//! `cargo bench --bench pure`. What moves bytes through sockets and the disk is measured by `benches/first_look`.
+//! `cargo bench --bench pure`. What moves bytes through sockets and the disk is measured by `benches/side_by_side`.
 
 use std::hint::black_box;
 
