@@ -2,7 +2,6 @@
 //! waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -11,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::fill::{Attempt, Fill};
 use super::lane::{LaneEnd, Lanes, Place, Why, Write};
-use super::schedule::{self, Stretch};
+use super::schedule::{self, Lane, Rules, Stretch};
 use super::{FillError, hashing};
 use crate::model::Expectation;
 use crate::store::StoreError;
@@ -34,8 +33,9 @@ pub(super) struct Arrival<'a> {
     fill: &'a Fill,
     lanes: Lanes,
     running: FuturesUnordered<BoxFuture<'static, (u64, LaneEnd)>>,
-    places: Vec<Place>,
+    places: Vec<(u64, Arc<Place>)>,
     next_lane: u64,
+    stride: Stride,
     takes_ranges: bool,
     /// Lanes in a row that brought nothing.
     fruitless: u32,
@@ -45,6 +45,20 @@ pub(super) struct Arrival<'a> {
     writes: FuturesUnordered<BoxFuture<'static, (u32, Result<(), StoreError>)>>,
     hasher: AbortOnDrop,
     digests: Option<Digests>,
+}
+
+/// An answer to begin with, and the stretch that it is to bring.
+pub(super) struct Opened {
+    pub(super) answer: Answer,
+    pub(super) stretch: Stretch,
+}
+
+/// How much is fetched at once that nobody waits for, of a file of which parts were asked for: little while readers
+/// of parts come, then more and more, so that a long file does not need a great many requests.
+struct Stride {
+    chunks: u32,
+    /// How many readers of parts had come.
+    parts: u64,
 }
 
 /// `Ok` when every byte is here and hashed, `Err` when the attempt is given up.
@@ -69,6 +83,7 @@ impl<'a> Arrival<'a> {
             running: FuturesUnordered::new(),
             places: Vec::new(),
             next_lane: 0,
+            stride: Stride { chunks: 0, parts: 0 },
             takes_ranges,
             fruitless: 0,
             backoff: None,
@@ -80,11 +95,17 @@ impl<'a> Arrival<'a> {
     }
 
     /// Runs until every byte is here, hashed, and durable as far as the file is kept.
-    pub(super) async fn run(mut self, mut opened: Option<Answer>) -> Result<Arrived, FillError> {
+    pub(super) async fn run(mut self, opened: Option<Opened>) -> Result<Arrived, FillError> {
+        // An empty file is here without one.
+        if let Some(Opened { answer, stretch }) = opened
+            && self.fill.flight.look().chunks.is_free(stretch.first)
+        {
+            self.start(stretch, Some(answer));
+        }
         loop {
             if self.backoff.is_none() {
                 while let Some(stretch) = self.next_stretch() {
-                    self.start(stretch, opened.take());
+                    self.start(stretch, None);
                 }
             }
             if let Some(digests) = self.finished() {
@@ -93,7 +114,7 @@ impl<'a> Arrival<'a> {
             let backoff = self.backoff.unwrap_or_else(tokio::time::Instant::now);
             tokio::select! {
                 Some((id, end)) = self.running.next(), if !self.running.is_empty() => {
-                    self.places.retain(|p| p.id != id);
+                    self.places.retain(|(place, _)| *place != id);
                     if let Some(given_up) = self.lane_ended(end)? {
                         return Ok(Err(given_up));
                     }
@@ -111,24 +132,43 @@ impl<'a> Arrival<'a> {
         }
     }
 
-    fn next_stretch(&self) -> Option<Stretch> {
-        let wanted = self.fill.flight.wanted();
+    fn next_stretch(&mut self) -> Option<Stretch> {
         let state = self.fill.flight.look();
-        let at: Vec<u32> = self.places.iter().map(|p| p.chunk.load(Ordering::Relaxed)).collect();
-        let settings = &self.fill.fetcher.settings;
-        let takes_ranges = self.takes_ranges && state.keeps;
-        schedule::next(&state.chunks, &at, settings.lanes, takes_ranges, settings.far_ahead_bytes, &wanted)
+        let lanes: Vec<Lane> = self.places.iter().map(|(_, place)| place.lane()).collect();
+        let far = self.fill.far();
+        if self.stride.parts != state.parts {
+            self.stride = Stride { chunks: far.max(1), parts: state.parts };
+        }
+        let rules = Rules {
+            most_lanes: self.fill.fetcher.settings.lanes,
+            takes_ranges: self.takes_ranges && state.keeps && state.chunks.size.is_some(),
+            far,
+            stride: (state.parts > 0).then_some(self.stride.chunks),
+        };
+        schedule::next(&state.chunks, &lanes, &state.wanted(), &rules)
     }
 
     fn start(&mut self, stretch: Stretch, opened: Option<Answer>) {
-        let claimed = self.fill.flight.change(|s| s.chunks.claim(stretch.first));
-        debug_assert!(claimed, "the schedule gives out what is free");
+        let alone = self.places.is_empty();
+        if alone {
+            self.stride.chunks = self.stride.chunks.saturating_mul(2);
+        }
+        let place = Place::new(stretch);
+        self.fill.flight.change(|s| {
+            let claimed = s.chunks.claim(stretch.first);
+            debug_assert!(claimed, "the schedule gives out what is free");
+            // Whoever was to come here ends here.
+            for (_, other) in &self.places {
+                let Lane { at, stop } = other.lane();
+                if at < stretch.first && stop.is_none_or(|stop| stretch.first < stop) {
+                    other.end_at(Some(stretch.first));
+                }
+            }
+        });
         let id = self.next_lane;
         self.next_lane += 1;
-        let alone = self.places.is_empty();
-        let chunk = Arc::new(AtomicU32::new(stretch.first));
-        self.places.push(Place { id, chunk: Arc::clone(&chunk) });
-        let lane = self.lanes.clone().run(stretch, opened, alone, chunk);
+        self.places.push((id, Arc::clone(&place)));
+        let lane = self.lanes.clone().run(stretch, opened, alone, place);
         self.running.push(Box::pin(async move { (id, lane.await) }));
     }
 

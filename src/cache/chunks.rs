@@ -104,9 +104,14 @@ impl Chunks {
         self.slot(index).is_some_and(|s| s.claimed)
     }
 
+    /// Whether chunk `index` misses bytes and no lane fetches it.
+    pub(super) fn is_free(&self, index: u32) -> bool {
+        !self.is_complete(index) && !self.is_claimed(index)
+    }
+
     /// Takes chunk `index` for a lane; `false` if another has it or nothing of it is missing.
     pub(super) fn claim(&mut self, index: u32) -> bool {
-        if self.is_complete(index) || self.is_claimed(index) {
+        if !self.is_free(index) {
             return false;
         }
         self.slot_mut(index).claimed = true;
@@ -212,7 +217,7 @@ impl Chunks {
     pub(super) fn gap(&self, from: u32) -> Option<(u32, Option<u32>)> {
         let known = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let count = self.count().unwrap_or(u32::MAX);
-        let free = |i: u32| !self.is_complete(i) && !self.is_claimed(i);
+        let free = |i: u32| self.is_free(i);
         let from = from.max(self.whole);
         let first = (from..known.max(from).saturating_add(1)).find(|i| free(*i)).filter(|i| *i < count)?;
         let stop = (first + 1..known).find(|i| !free(*i) && *i < count);

@@ -73,11 +73,17 @@ impl Fetcher {
         self.settings.xet_above
     }
 
-    /// Starts a fill of `resource`, or joins the one that runs. `asked` is the name under which the client asked.
+    /// Starts a fill of `resource`, or joins the one that runs. `asked` is the name under which the client asked,
+    /// `part` what it asked for, from a byte up to but not including another, if that is not the whole file.
     ///
     /// # Errors
     /// [`FillError::Busy`] when too many already wait for this file.
-    pub fn follow(self: &Arc<Self>, resource: &Resource, asked: &Resource) -> Result<Ticket, FillError> {
+    pub fn follow(
+        self: &Arc<Self>,
+        resource: &Resource,
+        asked: &Resource,
+        part: Option<(u64, u64)>,
+    ) -> Result<Ticket, FillError> {
         let key = resource.key(self.cache.roots.root(resource.hub));
         let asked = asked.key(self.cache.roots.root(asked.hub));
         let mut flights = self.flights();
@@ -95,7 +101,7 @@ impl Fetcher {
             }
         };
         // Boarded before the fill begins, so that it is never without a follower at first.
-        let id = flight.board(self.settings.max_followers).ok_or(FillError::Busy)?;
+        let id = flight.board(self.settings.max_followers, part).ok_or(FillError::Busy)?;
         if outcome == Outcome::Miss {
             fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), None);
         }
@@ -114,7 +120,7 @@ impl Fetcher {
     ) -> Result<Ticket, FillError> {
         let key = resource.key(self.cache.roots.root(resource.hub));
         let flight = Flight::new(key.clone(), false);
-        let id = flight.board(1).ok_or(FillError::Busy)?;
+        let id = flight.board(1, None).ok_or(FillError::Busy)?;
         fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), Some(credential));
         Ok(Ticket { flight, id, asked: key, outcome: Outcome::Private })
     }
@@ -135,7 +141,7 @@ impl Fetcher {
             }
             tracing::info!(file = %resource, "resuming an unfinished file");
             // Its ticket is dropped at once: the fill goes on as one that its last follower has left.
-            if let Err(error) = self.follow(&resource, &resource) {
+            if let Err(error) = self.follow(&resource, &resource, None) {
                 tracing::warn!(file = %resource, %error, "an unfinished file is not resumed");
             }
         }

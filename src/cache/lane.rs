@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::flight::Flight;
-use super::schedule::Stretch;
+use super::schedule::{Lane, Stretch};
 use super::{Fetcher, FillError};
 use crate::model::{Expectation, Resource, Secret};
 use crate::store::{CHUNK, StoreError};
@@ -66,10 +66,33 @@ pub(super) enum Why {
     Short,
 }
 
-/// Where the lane stands, for the schedule.
+/// Where a lane stands and where it ends. Written and read while the state of the flight is held.
 pub(super) struct Place {
-    pub(super) id: u64,
-    pub(super) chunk: Arc<AtomicU32>,
+    at: AtomicU32,
+    /// [`Place::OPEN`] without an end.
+    stop: AtomicU32,
+}
+
+impl Place {
+    const OPEN: u32 = u32::MAX;
+
+    /// At the beginning of a stretch.
+    pub(super) fn new(stretch: Stretch) -> Arc<Self> {
+        let place = Self { at: AtomicU32::new(stretch.first), stop: AtomicU32::new(Self::OPEN) };
+        place.end_at(stretch.stop);
+        Arc::new(place)
+    }
+
+    /// As the schedule sees it.
+    pub(super) fn lane(&self) -> Lane {
+        let stop = self.stop.load(Ordering::Relaxed);
+        Lane { at: self.at.load(Ordering::Relaxed), stop: (stop != Self::OPEN).then_some(stop) }
+    }
+
+    /// Lets the lane end before this chunk, whatever it asked the hub for.
+    pub(super) fn end_at(&self, stop: Option<u32>) {
+        self.stop.store(stop.unwrap_or(Self::OPEN), Ordering::Relaxed);
+    }
 }
 
 /// The claim on a chunk; given back when dropped.
@@ -92,7 +115,7 @@ impl Lanes {
         stretch: Stretch,
         opened: Option<Answer>,
         alone: bool,
-        place: Arc<AtomicU32>,
+        place: Arc<Place>,
     ) -> LaneEnd {
         let flight = Arc::clone(&self.flight);
         let mut claim = Claim { flight: &flight, index: stretch.first };
@@ -114,12 +137,16 @@ impl Lanes {
         if answer.start < start && !alone {
             return LaneEnd::IgnoresRanges;
         }
+        if answer.end.is_none() {
+            // All of the file comes, whatever was asked for.
+            flight.change(|_| place.end_at(None));
+        }
         let mut reading = Reading { at: answer.start, from: start, progress: 0 };
         self.read(answer, stretch, &mut claim, &mut reading, &place).await
     }
 
     async fn ask(&self, start: u64, stretch: Stretch, size: Option<u64>) -> Result<Answer, LaneEnd> {
-        let end = stretch.stop.map(|stop| u64::from(stop) * CHUNK as u64);
+        let (_, end) = stretch.bytes();
         let want = Want { start, end, validator: self.head.validator.clone() };
         self.fetcher.upstream.until_up(self.resource.hub).await;
         let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
@@ -140,7 +167,7 @@ impl Lanes {
         stretch: Stretch,
         claim: &mut Claim<'_>,
         reading: &mut Reading,
-        place: &AtomicU32,
+        place: &Place,
     ) -> LaneEnd {
         let mut counted = 0;
         loop {
@@ -166,7 +193,7 @@ impl Lanes {
                     s.chunks.append(claim.index, bytes.split_to(bytes.len().min(room)));
                     s.chunks.is_complete(claim.index)
                 });
-                if complete && !self.next_chunk(stretch, claim, place).await {
+                if complete && !self.next_chunk(claim, place).await {
                     return LaneEnd::Done;
                 }
             }
@@ -187,16 +214,16 @@ impl Lanes {
     }
 
     /// Hands a complete chunk over and claims the one behind it, if that is this lane's to fetch.
-    async fn next_chunk(&self, stretch: Stretch, claim: &mut Claim<'_>, place: &AtomicU32) -> bool {
+    async fn next_chunk(&self, claim: &mut Claim<'_>, place: &Place) -> bool {
         self.hand_over(claim.index).await;
         let next = claim.index + 1;
         self.flight.change(|s| {
             s.chunks.unclaim(claim.index);
-            if stretch.stop.is_some_and(|stop| next >= stop) || !s.chunks.claim(next) {
+            if place.lane().stop.is_some_and(|stop| next >= stop) || !s.chunks.claim(next) {
                 return false;
             }
             claim.index = next;
-            place.store(next, Ordering::Relaxed);
+            place.at.store(next, Ordering::Relaxed);
             true
         })
     }
