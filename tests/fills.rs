@@ -282,6 +282,90 @@ fn a_part_of_a_cold_file_of_unknown_length_comes_with_the_whole() {
     }
 }
 
+/// A hub that gives each connection little of a file, for which one alone takes some seconds.
+fn set_up_far(size: usize, settings: &[(&str, &str)]) -> (ScriptedHub, Daemon, String, Vec<u8>) {
+    let hub = ScriptedHub::start();
+    let bytes = noise(size, 1);
+    let commit = hub.hf("acme/tiny").commit([File::lfs("model.bin", bytes.clone())]);
+    hub.fault(Fault::on("model.bin", What::Rate(8 * MIB as u64)).always());
+    let daemon = settings.iter().fold(Daemon::builder().hub(&hub), |b, (key, value)| b.set(key, value));
+    let daemon = daemon.set("upstream.backoff", "10ms").start();
+    let url = format!("{}/acme/tiny/resolve/{commit}/model.bin", daemon.url());
+    (hub, daemon, url, bytes)
+}
+
+/// The ranges that the content network was asked for; `None` for the whole.
+fn ranges(hub: &ScriptedHub) -> Vec<Option<String>> {
+    hub.requests().into_iter().filter(|s| s.listener == Listener::Cdn).map(|s| s.range).collect()
+}
+
+#[test]
+fn a_far_hub_is_asked_over_several_connections() {
+    let (hub, daemon, url, bytes) = set_up_far(48 * MIB, &[]);
+    hub.fault(Fault::on("model.bin", What::DelayHead(Duration::from_millis(25))).always());
+    let reply = client::get(&url);
+    assert!(reply.is_whole() && reply.body == bytes, "{:?} {}", reply.ended, hub.journal());
+    daemon.wait_for_log("file stored");
+    let ranges = ranges(&hub);
+    assert_eq!(ranges[0], None, "{}", hub.journal());
+    assert!(ranges.len() >= 4 && ranges[1..].iter().all(Option::is_some), "{}", hub.journal());
+    // What was on the wire to the first lane when the others began.
+    let sent = hub.body_bytes("model.bin");
+    assert!(sent <= bytes.len() as u64 + 2 * MIB as u64, "{sent}: {}", hub.journal());
+    hub.clear();
+    assert!(client::get(&url).body == bytes && hub.requests().is_empty());
+}
+
+#[test]
+fn a_far_hub_is_asked_once_if_it_takes_no_ranges_or_the_operator_says_so() {
+    let (hub, _daemon, url, bytes) = set_up_far(24 * MIB, &[]);
+    hub.fault(Fault::on("model.bin", What::Header("accept-ranges".into(), Some("none".into()))).always());
+    assert!(client::get(&url).body == bytes);
+    assert_eq!(ranges(&hub), [None], "{}", hub.journal());
+
+    let (hub, _daemon, url, bytes) = set_up_far(24 * MIB, &[("cache.lanes_far", "1")]);
+    assert!(client::get(&url).body == bytes);
+    assert_eq!(ranges(&hub), [None], "{}", hub.journal());
+}
+
+#[test]
+fn a_far_hub_that_ignores_ranges_goes_on_over_the_first_connection() {
+    let (hub, _daemon, url, bytes) = set_up_far(24 * MIB, &[]);
+    hub.fault(Fault::on("model.bin", What::NoRange).always());
+    assert!(client::get(&url).body == bytes, "{}", hub.journal());
+    let first = hub.requests().into_iter().find(|s| s.listener == Listener::Cdn).unwrap();
+    assert_eq!(first.body_sent, bytes.len() as u64, "{}", hub.journal());
+    assert!(ranges(&hub).len() <= 4, "{}", hub.journal());
+}
+
+#[test]
+fn a_far_hub_that_limits_requests_goes_on_over_the_first_connection() {
+    let limits: [(u16, &[(&str, &str)]); 3] =
+        [(429, &[("retry-after", "60")]), (503, &[("retry-after", "60")]), (503, &[])];
+    for (status, headers) in limits {
+        let (hub, _daemon, url, bytes) = set_up_far(24 * MIB, &[]);
+        let refusal = What::status_with(status, headers, "too many");
+        hub.fault(Fault::on("model.bin", refusal).at(Listener::Hub).ranged(true).always());
+        let reply = client::get(&url);
+        assert!(reply.is_whole() && reply.body == bytes, "{status}: {:?} {}", reply.ended, hub.journal());
+        assert_eq!(ranges(&hub), [None], "{}", hub.journal());
+        assert!(hub.count_at(Listener::Hub) <= 4, "{}", hub.journal());
+        assert_eq!(hub.body_bytes("model.bin"), bytes.len() as u64, "{}", hub.journal());
+    }
+}
+
+#[test]
+fn a_far_hub_that_refuses_one_lane_still_brings_the_file_whole() {
+    let (hub, daemon, url, bytes) = set_up_far(48 * MIB, &[]);
+    hub.fault(Fault::on("model.bin", What::status(429)).at(Listener::Cdn).ranged(true).after(1));
+    hub.fault(Fault::on("model.bin", What::CutAfter(3_000_001)).at(Listener::Cdn).ranged(true).times(2));
+    let reply = client::get(&url);
+    assert!(reply.is_whole() && reply.body == bytes, "{:?} {}", reply.ended, hub.journal());
+    daemon.wait_for_log("file stored");
+    let sent = hub.body_bytes("model.bin");
+    assert!(sent <= bytes.len() as u64 + 4 * MIB as u64, "{sent}: {}", hub.journal());
+}
+
 #[test]
 fn promised_bytes_that_are_held_are_linked_and_not_fetched() {
     let hub = ScriptedHub::start();

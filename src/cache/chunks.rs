@@ -149,8 +149,8 @@ impl Chunks {
     }
 
     /// Books a chunk's share of the memory.
-    pub(super) fn book(&mut self, index: u32, permit: OwnedSemaphorePermit) {
-        self.slot_mut(index)._permit = Some(permit);
+    pub(super) fn book(&mut self, index: u32, permit: Option<OwnedSemaphorePermit>) {
+        self.slot_mut(index)._permit = permit;
     }
 
     /// Notes that the store has chunk `index`.
@@ -179,9 +179,10 @@ impl Chunks {
         }
     }
 
-    /// Complete chunks whose bytes are in memory.
-    pub(super) fn in_memory(&self) -> usize {
-        self.slots.iter().filter(|s| !s.pieces.is_empty() && !s.claimed).count()
+    /// Complete chunks before this one whose bytes are in memory.
+    pub(super) fn in_memory(&self, before: u32) -> usize {
+        let slots = self.slots.iter().take(before as usize);
+        slots.filter(|s| !s.pieces.is_empty() && !s.claimed).count()
     }
 
     /// One past the last byte that is here without a gap behind `position`, looking no further than two chunks.
@@ -302,10 +303,11 @@ mod tests {
         c.durable(0);
         c.durable(15);
         c.trim(true, 0);
-        assert_eq!(c.in_memory(), 2, "only the chunk far ahead of the hash left memory");
+        assert_eq!(c.in_memory(20), 2, "only the chunk far ahead of the hash left memory");
         c.hashed = 2;
         c.trim(true, 0);
-        assert_eq!(c.in_memory(), 1, "chunk 1 is not durable");
+        assert_eq!(c.in_memory(20), 1, "chunk 1 is not durable");
+        assert_eq!(c.in_memory(1), 0);
         assert!(matches!(c.piece(0), Piece::Durable { index: 0, offset: 0 }));
     }
 

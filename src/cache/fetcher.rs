@@ -19,6 +19,9 @@ use crate::upstream::Client;
 pub(super) const PLACE_WAIT: Duration = Duration::from_secs(8);
 /// How long the stop of the program waits for fills to notice.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// Most lanes, over all fills, that fills have beside their first because a hub is slow over one. Each holds a chunk in
+/// memory that is not whole yet.
+const MAX_EXTRA_LANES: usize = 32;
 
 /// Brings what is not here.
 pub struct Fetcher {
@@ -34,6 +37,8 @@ pub struct Fetcher {
     pub(super) places: Arc<Semaphore>,
     /// One permit for each chunk of an unfinished file in memory.
     pub(super) window: Arc<Semaphore>,
+    /// One permit for each lane that a fill has because a hub is slow over one.
+    pub(super) extra_lanes: Arc<Semaphore>,
     pub(super) stopping: watch::Sender<bool>,
 }
 
@@ -47,6 +52,8 @@ impl Fetcher {
     ) -> Arc<Self> {
         let chunks = usize::try_from(settings.window_bytes / CHUNK as u64).unwrap_or(usize::MAX);
         let window = chunks.clamp(4, Semaphore::MAX_PERMITS);
+        // Half of the connections stay for the first lanes of other fills.
+        let extra_lanes = (upstream.settings().max_connections_per_host / 2).min(MAX_EXTRA_LANES);
         Arc::new(Self {
             cache,
             upstream,
@@ -58,6 +65,7 @@ impl Fetcher {
             flights: Mutex::default(),
             places: Arc::new(Semaphore::new(settings.max_fills)),
             window: Arc::new(Semaphore::new(window)),
+            extra_lanes: Arc::new(Semaphore::new(extra_lanes)),
             stopping: watch::Sender::new(false),
             settings,
         })

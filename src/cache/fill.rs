@@ -181,7 +181,7 @@ impl Fill {
         }
     }
 
-    fn keeps(&self) -> bool {
+    pub(super) fn keeps(&self) -> bool {
         self.flight.look().keeps
     }
 
@@ -323,6 +323,7 @@ impl Fill {
                 takes_ranges: state.keeps,
                 far,
                 stride: (state.parts > 0).then_some(far.max(1)),
+                piece: None,
             };
             let (first, stop) = state.chunks.gap(0).unwrap_or((0, None));
             let missing = Stretch { first, stop };

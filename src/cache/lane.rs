@@ -4,12 +4,13 @@
 //! a chunk that is here or that another lane has. Whatever ends it, the bytes it brought stay.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::flight::Flight;
+use super::flight::{Flight, State};
 use super::schedule::{Lane, Stretch};
 use super::{Fetcher, FillError};
 use crate::model::{Expectation, Resource, Secret};
@@ -28,8 +29,44 @@ pub(super) struct Lanes {
     pub(super) resource: Resource,
     pub(super) credential: Option<Secret>,
     pub(super) head: Arc<Expectation>,
+    pub(super) gauge: Arc<Gauge>,
     /// Where writes that are under way are reported.
     pub(super) writes: mpsc::UnboundedSender<Write>,
+}
+
+/// What lanes have brought, for the pace.
+#[derive(Default)]
+pub(super) struct Gauge {
+    /// Bytes.
+    arrived: AtomicU64,
+    /// Lanes that brought something.
+    begun: AtomicU64,
+    /// For how long they waited until what they had brought was taken.
+    held_up_us: AtomicU64,
+}
+
+impl Gauge {
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn held_up(&self) -> Duration {
+        Duration::from_micros(self.held_up_us.load(Ordering::Relaxed))
+    }
+
+    fn brought(&self, bytes: usize, is_first: bool) {
+        self.arrived.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.begun.fetch_add(u64::from(is_first), Ordering::Relaxed);
+    }
+
+    fn waited(&self, since: Instant) {
+        let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.held_up_us.fetch_add(micros, Ordering::Relaxed);
+    }
 }
 
 /// A chunk on its way to the disk.
@@ -182,7 +219,9 @@ impl Lanes {
                     return LaneEnd::Interrupted { progress: reading.progress, why: Why::Body(why) };
                 }
             };
+            let is_first = reading.progress == 0;
             let Some(mut bytes) = reading.fresh(bytes) else { continue };
+            self.gauge.brought(bytes.len(), is_first);
             if reading.at > self.fetcher.upstream.settings().max_file_bytes {
                 let limit = self.fetcher.upstream.settings().max_file_bytes;
                 return LaneEnd::Failed(FillError::TooLarge { limit });
@@ -215,7 +254,9 @@ impl Lanes {
 
     /// Hands a complete chunk over and claims the one behind it, if that is this lane's to fetch.
     async fn next_chunk(&self, claim: &mut Claim<'_>, place: &Place) -> bool {
+        let since = Instant::now();
         self.hand_over(claim.index).await;
+        self.gauge.waited(since);
         let next = claim.index + 1;
         self.flight.change(|s| {
             s.chunks.unclaim(claim.index);
@@ -230,8 +271,8 @@ impl Lanes {
 
     /// Books the memory of a complete chunk and sends it to the disk. Waits while too much is in memory.
     async fn hand_over(&self, index: u32) {
-        self.wait_for_readers().await;
-        let permit = Arc::clone(&self.fetcher.window).acquire_owned().await.expect("never closed");
+        self.until(|s| s.keeps || s.chunks.in_memory(index) < UNSTORED_CHUNKS).await;
+        let permit = self.memory(index).await;
         let (pieces, blob) = self.flight.change(|s| {
             s.chunks.book(index, permit);
             let blob = s.blob.clone().filter(|_| s.keeps);
@@ -244,15 +285,26 @@ impl Lanes {
         }
     }
 
-    /// A file that is not kept is fetched no faster than its slowest reader takes it.
-    async fn wait_for_readers(&self) {
+    /// A place in memory. What the readers of a file that is not kept need next goes without one: those places that
+    /// it could wait for may be held by what comes after it.
+    async fn memory(&self, index: u32) -> Option<OwnedSemaphorePermit> {
+        let next = |s: &State| !s.keeps && s.chunks.in_memory(index) < UNSTORED_CHUNKS;
+        tokio::select! {
+            biased;
+            permit = Arc::clone(&self.fetcher.window).acquire_owned() => Some(permit.expect("never closed")),
+            () = self.until(next) => None,
+        }
+    }
+
+    /// Waits until this is so. A file that is not kept is fetched no faster than its slowest reader takes it.
+    async fn until(&self, holds: impl Fn(&State) -> bool) {
         let mut version = self.flight.watch();
         loop {
             version.borrow_and_update();
             {
                 let mut state = self.flight.look();
                 state.trim();
-                if state.keeps || state.chunks.in_memory() < UNSTORED_CHUNKS {
+                if holds(&state) {
                     return;
                 }
             }

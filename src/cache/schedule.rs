@@ -8,6 +8,9 @@ use super::chunks::Chunks;
 use crate::body::place;
 use crate::store::CHUNK;
 
+/// A shorter stretch than this is not worth a request, in chunks.
+const SHORTEST: u32 = 4;
+
 /// What a reader still wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
@@ -61,6 +64,8 @@ pub(super) struct Rules {
     pub(super) far: u32,
     /// Chunks of a stretch that no reader wants; `None` for as many as there are.
     pub(super) stride: Option<u32>,
+    /// Most chunks of any stretch, where several lanes fetch the file together.
+    pub(super) piece: Option<u32>,
 }
 
 /// The next stretch to fetch, if a lane is free for one.
@@ -75,6 +80,35 @@ pub(super) fn next(chunks: &Chunks, lanes: &[Lane], readers: &[Wanted], rules: &
         return None;
     }
     readers.iter().filter(|r| r.waits).find_map(|reader| far_ahead(chunks, lanes, readers, rules, reader))
+}
+
+/// The next stretch for one of `many` lanes that fetch the file together, in file order: what no lane is to bring,
+/// else what the one furthest in front has yet to bring, if that is much.
+pub(super) fn ahead(chunks: &Chunks, lanes: &[Lane], piece: u32, many: usize) -> Option<Stretch> {
+    let count = chunks.count()?;
+    let reach = |lane: &Lane| {
+        let stop = lane.stop.unwrap_or(count).min(count);
+        (lane.at + 1..stop).find(|i| !chunks.is_free(*i)).unwrap_or(stop)
+    };
+    let mut from = 0;
+    let (first, stop) = loop {
+        match chunks.gap(from) {
+            Some((first, stop)) => match lanes.iter().find(|l| l.at <= first && first < reach(l)) {
+                Some(lane) => from = reach(lane),
+                None => break (first, stop.unwrap_or(count)),
+            },
+            None => {
+                let long = lanes.iter().filter(|l| (reach(l) - l.at) / 2 > piece);
+                let lane = long.min_by_key(|lane| lane.at)?;
+                break (lane.at + piece, reach(lane));
+            }
+        }
+    };
+    // Towards the end of the file shorter ones, so that no lane is left alone with the last.
+    let missing = u32::try_from(chunks.missing()? / CHUNK as u64).unwrap_or(u32::MAX);
+    let share = missing / u32::try_from(2 * many).unwrap_or(u32::MAX);
+    let piece = piece.min(share.max(SHORTEST));
+    Some(Stretch { first, stop: Some(stop.min(first.saturating_add(piece))) })
 }
 
 /// For a fill without a lane.
@@ -125,7 +159,8 @@ fn stretch(chunks: &Chunks, readers: &[Wanted], rules: &Rules, first: u32, stop:
     let others = if rules.most_lanes > 1 { readers } else { &[] };
     let waiting = others.iter().filter(|r| r.waits).filter_map(|r| r.lacks(chunks));
     let other = waiting.filter(|index| *index > first.saturating_add(rules.far)).min();
-    Stretch { first, stop: [stop, reach, other].into_iter().flatten().min() }
+    let piece = rules.piece.map(|piece| first.saturating_add(piece));
+    Stretch { first, stop: [stop, reach, other, piece].into_iter().flatten().min() }
 }
 
 impl Wanted {
@@ -158,7 +193,7 @@ mod tests {
     use bytes::Bytes;
 
     const CONTENT: Bytes = Bytes::from_static(&[0; CHUNK]);
-    const RULES: Rules = Rules { most_lanes: 4, takes_ranges: true, far: 8, stride: None };
+    const RULES: Rules = Rules { most_lanes: 4, takes_ranges: true, far: 8, stride: None, piece: None };
 
     fn file() -> Chunks {
         Chunks::new(Some(100 * CHUNK as u64))
@@ -244,6 +279,33 @@ mod tests {
         let running = lanes(&[(2, None), (50, Some(60))]);
         assert_eq!(next(&c, &running, &wanted, &RULES), None, "it is on its way");
         assert_eq!(next(&c, &running, &[at(40, None)], &RULES), to(40, 50));
+    }
+
+    #[test]
+    fn lanes_that_fetch_together_take_the_next_pieces_in_file_order() {
+        let mut c = claimed(&[10]);
+        let mut running = lanes(&[(10, None)]);
+        // The front is free: it was left by a lane that broke off.
+        assert_eq!(ahead(&c, &running, 5, 4), to(0, 5));
+        for index in 0..10 {
+            assert!(c.claim(index));
+            c.append(index, CONTENT);
+            c.unclaim(index);
+        }
+        assert_eq!(ahead(&c, &running, 5, 4), to(15, 20), "of what the open lane has yet to bring");
+        running[0].stop = Some(15);
+        assert!(c.claim(15));
+        running.push(Lane { at: 15, stop: Some(20) });
+        assert_eq!(ahead(&c, &running, 5, 4), to(20, 25));
+        assert_eq!(ahead(&c, &running, 50, 4), to(20, 31), "no more than its share of the rest");
+        // Everything is on its way, and nobody has much of it.
+        running.push(Lane { at: 20, stop: None });
+        assert!(c.claim(20));
+        assert_eq!(ahead(&c, &running, 40, 4), None);
+        assert_eq!(ahead(&c, &running, 30, 4), to(50, 61));
+        assert_eq!(ahead(&Chunks::new(None), &[], 5, 4), None, "nobody knows where it ends");
+        let pieces = Rules { piece: Some(5), ..RULES };
+        assert_eq!(next(&file(), &[], &[], &pieces), to(0, 5));
     }
 
     /// Runs lanes of ever other speeds over a file until it is whole; how often each chunk was asked for.
