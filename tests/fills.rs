@@ -202,8 +202,168 @@ fn parallel_ranges_of_a_cold_file_are_one_download() {
         assert!(reply.body == bytes[i * part..(i + 1) * part], "part {i}");
     }
     daemon.wait_for_log("file stored");
+    assert_eq!(hub.body_bytes("model.bin"), bytes.len() as u64, "{}", hub.journal());
+}
+
+#[test]
+fn parts_of_a_cold_file_that_come_one_by_one_bring_each_byte_once() {
+    let (hub, daemon, url, bytes) = set_up(40 * MIB);
+    // hf_transfer asks for one byte to learn the size, and then for parts of 10 MB.
+    let parts = (0..bytes.len()).step_by(10_000_000).map(|first| (first, first + 9_999_999));
+    for (first, last) in [(0, 0)].into_iter().chain(parts) {
+        let reply = client::get_range(&url, &format!("{first}-{last}"));
+        assert_eq!(reply.status, 206);
+        assert!(reply.body == bytes[first..=last.min(bytes.len() - 1)], "{first}");
+    }
+    daemon.wait_for_log("file stored");
+    assert_eq!(hub.body_bytes("model.bin"), bytes.len() as u64, "{}", hub.journal());
+}
+
+#[test]
+fn a_part_of_a_cold_file_is_asked_for_as_a_part() {
+    let (hub, daemon, url, bytes) = set_up(40 * MIB);
+    let part = client::get_range(&url, "30000000-30000999");
+    assert!(part.status == 206 && part.body == bytes[30_000_000..=30_000_999], "{}", hub.journal());
+    daemon.wait_for_log("file stored");
+    let first = hub.requests()[0].range.clone().unwrap();
+    let (from, to) = first.trim_start_matches("bytes=").split_once('-').unwrap();
+    let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+    assert!(from <= 30_000_000 && 30_000_999 <= to && to - from < 10 * MIB, "{first}");
+    assert_eq!(hub.body_bytes("model.bin"), bytes.len() as u64, "{}", hub.journal());
+    assert!(client::get(&url).body == bytes);
+}
+
+#[test]
+fn a_part_behind_the_end_of_a_cold_file_is_416_and_the_file_is_fetched() {
+    for size in [0, 5 * MIB] {
+        let (hub, daemon, url, bytes) = set_up(size);
+        let part = client::get_range(&url, "90000000-90000999");
+        assert_eq!(part.status, 416, "{}", hub.journal());
+        assert_eq!(part.header("content-range"), Some(format!("bytes */{size}").as_str()));
+        daemon.wait_for_log("file stored");
+        assert_eq!(hub.body_bytes("model.bin"), bytes.len() as u64, "{}", hub.journal());
+    }
+}
+
+#[test]
+fn a_part_of_a_cold_file_whose_hub_ignores_ranges_comes_with_the_whole() {
+    for file in ["redirected", "direct"] {
+        let hub = ScriptedHub::start();
+        let bytes = noise(20 * MIB, 1);
+        let file = match file {
+            "direct" => File::direct("model.bin", bytes.clone()),
+            _ => File::lfs("model.bin", bytes.clone()),
+        };
+        let commit = hub.hf("acme/tiny").commit([file]);
+        hub.fault(Fault::on("model.bin", What::NoRange).always());
+        let daemon = Daemon::start(&hub);
+        let url = format!("{}/acme/tiny/resolve/{commit}/model.bin", daemon.url());
+        let part = client::get_range(&url, "15000000-15000999");
+        assert!(part.status == 206 && part.body == bytes[15_000_000..=15_000_999], "{}", hub.journal());
+        daemon.wait_for_log("file stored");
+        assert_eq!(hub.body_bytes("model.bin"), bytes.len() as u64, "{}", hub.journal());
+    }
+}
+
+#[test]
+fn a_part_of_a_cold_file_of_unknown_length_comes_with_the_whole() {
+    for what in [What::Chunked, What::NoContentLength] {
+        let hub = ScriptedHub::start();
+        let bytes = noise(12 * MIB + 17, 4);
+        let commit = hub.hf("acme/tiny").commit([File::direct("a.bin", bytes.clone())]);
+        hub.fault(Fault::on("a.bin", what.clone()).always());
+        hub.fault(Fault::on("a.bin", What::NoRange).always());
+        let daemon = Daemon::start(&hub);
+        let url = format!("{}/acme/tiny/resolve/{commit}/a.bin", daemon.url());
+        let part = client::get_range(&url, "10000000-10000999");
+        assert!(part.status == 206 && part.body == bytes[10_000_000..=10_000_999], "{what:?}");
+        daemon.wait_for_log("file stored");
+        assert!(client::get(&url).body == bytes);
+    }
+}
+
+/// A hub that gives each connection little of a file, for which one alone takes some seconds.
+fn set_up_far(size: usize, settings: &[(&str, &str)]) -> (ScriptedHub, Daemon, String, Vec<u8>) {
+    let hub = ScriptedHub::start();
+    let bytes = noise(size, 1);
+    let commit = hub.hf("acme/tiny").commit([File::lfs("model.bin", bytes.clone())]);
+    hub.fault(Fault::on("model.bin", What::Rate(8 * MIB as u64)).always());
+    let daemon = settings.iter().fold(Daemon::builder().hub(&hub), |b, (key, value)| b.set(key, value));
+    let daemon = daemon.set("upstream.backoff", "10ms").start();
+    let url = format!("{}/acme/tiny/resolve/{commit}/model.bin", daemon.url());
+    (hub, daemon, url, bytes)
+}
+
+/// The ranges that the content network was asked for; `None` for the whole.
+fn ranges(hub: &ScriptedHub) -> Vec<Option<String>> {
+    hub.requests().into_iter().filter(|s| s.listener == Listener::Cdn).map(|s| s.range).collect()
+}
+
+#[test]
+fn a_far_hub_is_asked_over_several_connections() {
+    let (hub, daemon, url, bytes) = set_up_far(48 * MIB, &[]);
+    hub.fault(Fault::on("model.bin", What::DelayHead(Duration::from_millis(25))).always());
+    let reply = client::get(&url);
+    assert!(reply.is_whole() && reply.body == bytes, "{:?} {}", reply.ended, hub.journal());
+    daemon.wait_for_log("file stored");
+    let ranges = ranges(&hub);
+    assert_eq!(ranges[0], None, "{}", hub.journal());
+    assert!(ranges.len() >= 4 && ranges[1..].iter().all(Option::is_some), "{}", hub.journal());
+    // What was on the wire to the first lane when the others began.
     let sent = hub.body_bytes("model.bin");
     assert!(sent <= bytes.len() as u64 + 2 * MIB as u64, "{sent}: {}", hub.journal());
+    hub.clear();
+    assert!(client::get(&url).body == bytes && hub.requests().is_empty());
+}
+
+#[test]
+fn a_far_hub_is_asked_once_if_it_takes_no_ranges_or_the_operator_says_so() {
+    let (hub, _daemon, url, bytes) = set_up_far(24 * MIB, &[]);
+    hub.fault(Fault::on("model.bin", What::Header("accept-ranges".into(), Some("none".into()))).always());
+    assert!(client::get(&url).body == bytes);
+    assert_eq!(ranges(&hub), [None], "{}", hub.journal());
+
+    let (hub, _daemon, url, bytes) = set_up_far(24 * MIB, &[("cache.lanes_far", "1")]);
+    assert!(client::get(&url).body == bytes);
+    assert_eq!(ranges(&hub), [None], "{}", hub.journal());
+}
+
+#[test]
+fn a_far_hub_that_ignores_ranges_goes_on_over_the_first_connection() {
+    let (hub, _daemon, url, bytes) = set_up_far(24 * MIB, &[]);
+    hub.fault(Fault::on("model.bin", What::NoRange).always());
+    assert!(client::get(&url).body == bytes, "{}", hub.journal());
+    let first = hub.requests().into_iter().find(|s| s.listener == Listener::Cdn).unwrap();
+    assert_eq!(first.body_sent, bytes.len() as u64, "{}", hub.journal());
+    assert!(ranges(&hub).len() <= 4, "{}", hub.journal());
+}
+
+#[test]
+fn a_far_hub_that_limits_requests_goes_on_over_the_first_connection() {
+    let limits: [(u16, &[(&str, &str)]); 3] =
+        [(429, &[("retry-after", "60")]), (503, &[("retry-after", "60")]), (503, &[])];
+    for (status, headers) in limits {
+        let (hub, _daemon, url, bytes) = set_up_far(24 * MIB, &[]);
+        let refusal = What::status_with(status, headers, "too many");
+        hub.fault(Fault::on("model.bin", refusal).at(Listener::Hub).ranged(true).always());
+        let reply = client::get(&url);
+        assert!(reply.is_whole() && reply.body == bytes, "{status}: {:?} {}", reply.ended, hub.journal());
+        assert_eq!(ranges(&hub), [None], "{}", hub.journal());
+        assert!(hub.count_at(Listener::Hub) <= 4, "{}", hub.journal());
+        assert_eq!(hub.body_bytes("model.bin"), bytes.len() as u64, "{}", hub.journal());
+    }
+}
+
+#[test]
+fn a_far_hub_that_refuses_one_lane_still_brings_the_file_whole() {
+    let (hub, daemon, url, bytes) = set_up_far(48 * MIB, &[]);
+    hub.fault(Fault::on("model.bin", What::status(429)).at(Listener::Cdn).ranged(true).after(1));
+    hub.fault(Fault::on("model.bin", What::CutAfter(3_000_001)).at(Listener::Cdn).ranged(true).times(2));
+    let reply = client::get(&url);
+    assert!(reply.is_whole() && reply.body == bytes, "{:?} {}", reply.ended, hub.journal());
+    daemon.wait_for_log("file stored");
+    let sent = hub.body_bytes("model.bin");
+    assert!(sent <= bytes.len() as u64 + 4 * MIB as u64, "{sent}: {}", hub.journal());
 }
 
 #[test]

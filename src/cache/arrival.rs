@@ -2,20 +2,22 @@
 //! waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use tokio::sync::mpsc;
+use http::StatusCode;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 
 use super::fill::{Attempt, Fill};
-use super::lane::{LaneEnd, Lanes, Place, Why, Write};
-use super::schedule::{self, Stretch};
+use super::lane::{Gauge, LaneEnd, Lanes, Place, Why, Write};
+use super::pace::{Pace, Seen};
+use super::schedule::{self, Lane, Rules, Stretch};
 use super::{FillError, hashing};
 use crate::model::Expectation;
 use crate::store::StoreError;
-use crate::upstream::Answer;
+use crate::upstream::{Answer, Failure};
 use crate::verify::Digests;
 
 /// A lane that brought less than this made no progress, in bytes.
@@ -34,17 +36,47 @@ pub(super) struct Arrival<'a> {
     fill: &'a Fill,
     lanes: Lanes,
     running: FuturesUnordered<BoxFuture<'static, (u64, LaneEnd)>>,
-    places: Vec<Place>,
+    places: Vec<Running>,
     next_lane: u64,
+    pace: Pace,
+    stride: Stride,
     takes_ranges: bool,
-    /// Lanes in a row that brought nothing.
+    /// How often in a row lanes brought nothing; those that were begun together count once.
     fruitless: u32,
+    /// After the last lane broke off: how many had brought something by then. Until one more has, there is one.
+    broken_at: Option<u64>,
     /// Until when no lane is started.
     backoff: Option<tokio::time::Instant>,
     begun_writes: mpsc::UnboundedReceiver<Write>,
     writes: FuturesUnordered<BoxFuture<'static, (u32, Result<(), StoreError>)>>,
     hasher: AbortOnDrop,
     digests: Option<Digests>,
+}
+
+/// A lane that runs.
+struct Running {
+    id: u64,
+    place: Arc<Place>,
+    /// Where the stretch ends that it asked for.
+    asked: Option<u32>,
+    /// [`Arrival::fruitless`] when it began.
+    fruitless: u32,
+    /// For one beside the first.
+    extra: Option<OwnedSemaphorePermit>,
+}
+
+/// An answer to begin with, and the stretch that it is to bring.
+pub(super) struct Opened {
+    pub(super) answer: Answer,
+    pub(super) stretch: Stretch,
+}
+
+/// How much is fetched at once that nobody waits for, of a file of which parts were asked for: little while readers
+/// of parts come, then more and more, so that a long file does not need a great many requests.
+struct Stride {
+    chunks: u32,
+    /// How many readers of parts had come.
+    parts: u64,
 }
 
 /// `Ok` when every byte is here and hashed, `Err` when the attempt is given up.
@@ -61,16 +93,22 @@ impl<'a> Arrival<'a> {
             resource: fill.resource.clone(),
             credential: fill.credential.clone(),
             head,
+            gauge: Arc::default(),
             writes,
         };
+        let most = if fill.keeps() { fill.fetcher.settings.lanes_far } else { 1 };
+        let pace = Pace::new(most, &seen(fill, &lanes.gauge));
         Self {
             fill,
             lanes,
             running: FuturesUnordered::new(),
             places: Vec::new(),
             next_lane: 0,
+            pace,
+            stride: Stride { chunks: 0, parts: 0 },
             takes_ranges,
             fruitless: 0,
+            broken_at: None,
             backoff: None,
             begun_writes,
             writes: FuturesUnordered::new(),
@@ -80,21 +118,29 @@ impl<'a> Arrival<'a> {
     }
 
     /// Runs until every byte is here, hashed, and durable as far as the file is kept.
-    pub(super) async fn run(mut self, mut opened: Option<Answer>) -> Result<Arrived, FillError> {
+    pub(super) async fn run(mut self, opened: Option<Opened>) -> Result<Arrived, FillError> {
+        // An empty file is here without one.
+        if let Some(Opened { answer, stretch }) = opened
+            && self.fill.flight.look().chunks.is_free(stretch.first)
+        {
+            self.start(stretch, Some(answer), None);
+        }
         loop {
             if self.backoff.is_none() {
-                while let Some(stretch) = self.next_stretch() {
-                    self.start(stretch, opened.take());
+                while let Some((stretch, extra)) = self.next_stretch() {
+                    self.start(stretch, None, extra);
                 }
             }
             if let Some(digests) = self.finished() {
                 return Ok(Ok(digests));
             }
             let backoff = self.backoff.unwrap_or_else(tokio::time::Instant::now);
+            let look = self.pace.next_look();
+            let look_at = look.map_or_else(tokio::time::Instant::now, tokio::time::Instant::from_std);
             tokio::select! {
                 Some((id, end)) = self.running.next(), if !self.running.is_empty() => {
-                    self.places.retain(|p| p.id != id);
-                    if let Some(given_up) = self.lane_ended(end)? {
+                    let fruitless = self.remove(id);
+                    if let Some(given_up) = self.lane_ended(end, fruitless)? {
                         return Ok(Err(given_up));
                     }
                 }
@@ -107,28 +153,104 @@ impl<'a> Arrival<'a> {
                 }
                 () = self.fill.flight.readers_changed.notified() => self.readers_changed()?,
                 () = tokio::time::sleep_until(backoff), if self.backoff.is_some() => self.backoff = None,
+                () = tokio::time::sleep_until(look_at), if look.is_some() => self.look(),
             }
         }
     }
 
-    fn next_stretch(&self) -> Option<Stretch> {
-        let wanted = self.fill.flight.wanted();
+    /// The next stretch for a lane, with the permit that this needs if it is one beside the first.
+    fn next_stretch(&mut self) -> Option<(Stretch, Option<OwnedSemaphorePermit>)> {
+        let many = self.lanes_together();
         let state = self.fill.flight.look();
-        let at: Vec<u32> = self.places.iter().map(|p| p.chunk.load(Ordering::Relaxed)).collect();
-        let settings = &self.fill.fetcher.settings;
-        let takes_ranges = self.takes_ranges && state.keeps;
-        schedule::next(&state.chunks, &at, settings.lanes, takes_ranges, settings.far_ahead_bytes, &wanted)
+        let lanes: Vec<Lane> = self.places.iter().map(|lane| lane.place.lane()).collect();
+        let far = self.fill.far();
+        if self.stride.parts != state.parts {
+            self.stride = Stride { chunks: far.max(1), parts: state.parts };
+        }
+        let rules = Rules {
+            most_lanes: self.fill.fetcher.settings.lanes,
+            takes_ranges: self.takes_ranges && state.keeps && state.chunks.size.is_some(),
+            far,
+            stride: (state.parts > 0).then_some(self.stride.chunks),
+            piece: (many > 1).then(|| self.pace.piece(self.lanes.gauge.arrived())),
+        };
+        if let Some(stretch) = schedule::next(&state.chunks, &lanes, &state.wanted(), &rules) {
+            return Some((stretch, None));
+        }
+        let piece = rules.piece.filter(|_| rules.takes_ranges && lanes.len() < many)?;
+        let stretch = schedule::ahead(&state.chunks, &lanes, piece, many)?;
+        let extra = match self.places.iter().any(|lane| lane.extra.is_none()) {
+            true => Some(Arc::clone(&self.fill.fetcher.extra_lanes).try_acquire_owned().ok()?),
+            false => None,
+        };
+        Some((stretch, extra))
     }
 
-    fn start(&mut self, stretch: Stretch, opened: Option<Answer>) {
-        let claimed = self.fill.flight.change(|s| s.chunks.claim(stretch.first));
-        debug_assert!(claimed, "the schedule gives out what is free");
+    /// How many lanes are to fetch the file together. Whether a hub that broke off every lane is there again, one of
+    /// them finds out.
+    fn lanes_together(&self) -> usize {
+        let finding_out = self.fruitless > 0 || self.broken_at == Some(self.lanes.gauge.begun());
+        if finding_out { 1 } else { self.pace.lanes() }
+    }
+
+    fn look(&mut self) {
+        let before = self.pace.lanes();
+        let seen = seen(self.fill, &self.lanes.gauge);
+        self.pace.look(&seen);
+        let lanes = self.pace.lanes();
+        if lanes != before {
+            let arrived_bytes = seen.arrived;
+            tracing::debug!(file = %self.fill.resource, lanes, before, arrived_bytes, "lanes that fetch together");
+        }
+        if lanes < before && lanes == 1 {
+            self.let_run();
+        }
+    }
+
+    /// From now on there is one lane.
+    fn stay_alone(&mut self, why: &'static str) {
+        if self.pace.lanes() > 1 {
+            tracing::debug!(file = %self.fill.resource, why, "one lane only");
+            self.let_run();
+        }
+        self.pace.stay_alone();
+    }
+
+    /// Lets each lane bring what it asked for, as far as no other has brought it.
+    fn let_run(&self) {
+        self.fill.flight.change(|_| self.places.iter().for_each(|lane| lane.place.end_at(lane.asked)));
+    }
+
+    /// Forgets a lane; how fruitless it was before it.
+    fn remove(&mut self, id: u64) -> u32 {
+        let index =
+            self.places.iter().position(|lane| lane.id == id).expect("a lane that runs has its place");
+        self.places.swap_remove(index).fruitless
+    }
+
+    fn start(&mut self, stretch: Stretch, opened: Option<Answer>, extra: Option<OwnedSemaphorePermit>) {
+        let alone = self.places.is_empty();
+        if alone {
+            self.stride.chunks = self.stride.chunks.saturating_mul(2);
+        }
+        let place = Place::new(stretch);
+        self.fill.flight.change(|s| {
+            let claimed = s.chunks.claim(stretch.first);
+            debug_assert!(claimed, "the schedule gives out what is free");
+            // Whoever was to come here ends here.
+            for Running { place: other, .. } in &self.places {
+                let Lane { at, stop } = other.lane();
+                if at < stretch.first && stop.is_none_or(|stop| stretch.first < stop) {
+                    other.end_at(Some(stretch.first));
+                }
+            }
+        });
         let id = self.next_lane;
         self.next_lane += 1;
-        let alone = self.places.is_empty();
-        let chunk = Arc::new(AtomicU32::new(stretch.first));
-        self.places.push(Place { id, chunk: Arc::clone(&chunk) });
-        let lane = self.lanes.clone().run(stretch, opened, alone, chunk);
+        let running =
+            Running { id, place: Arc::clone(&place), asked: stretch.stop, fruitless: self.fruitless, extra };
+        self.places.push(running);
+        let lane = self.lanes.clone().run(stretch, opened, alone, place);
         self.running.push(Box::pin(async move { (id, lane.await) }));
     }
 
@@ -141,20 +263,28 @@ impl<'a> Arrival<'a> {
         self.digests.take()
     }
 
-    fn lane_ended(&mut self, end: LaneEnd) -> Result<Option<Attempt>, FillError> {
+    fn lane_ended(&mut self, end: LaneEnd, fruitless: u32) -> Result<Option<Attempt>, FillError> {
         match end {
             LaneEnd::Done => self.fruitless = 0,
             LaneEnd::Changed => return Ok(Some(Attempt::Changed)),
             LaneEnd::Wrong(flaw) => return Ok(Some(Attempt::Wrong(flaw))),
             LaneEnd::Failed(error) => return Err(error),
-            LaneEnd::IgnoresRanges => self.takes_ranges = false,
-            LaneEnd::Interrupted { progress, why } => self.interrupted(progress, why)?,
+            LaneEnd::IgnoresRanges => {
+                self.takes_ranges = false;
+                self.stay_alone("the hub ignores ranges");
+            }
+            LaneEnd::Interrupted { progress, why } => self.interrupted(progress, why, fruitless)?,
         }
         Ok(None)
     }
 
-    fn interrupted(&mut self, progress: u64, why: Why) -> Result<(), FillError> {
-        self.fruitless = if progress >= PROGRESS { 0 } else { self.fruitless + 1 };
+    fn interrupted(&mut self, progress: u64, why: Why, before: u32) -> Result<(), FillError> {
+        self.fruitless = if progress >= PROGRESS { 0 } else { self.fruitless.max(before + 1) };
+        self.pace.disturbed(&seen(self.fill, &self.lanes.gauge));
+        self.broken_at = self.places.is_empty().then(|| self.lanes.gauge.begun());
+        if matches!(&why, Why::Failure(failure) if self.pace.lanes() > 1 || limits(failure)) {
+            self.stay_alone("the hub refused one");
+        }
         let settings = self.fill.fetcher.upstream.settings();
         let asked = match &why {
             Why::Failure(failure) => failure.retry_after(),
@@ -170,7 +300,8 @@ impl<'a> Arrival<'a> {
             return Err(FillError::Interrupted(error));
         }
         let wait = settings.wait(self.fruitless.saturating_sub(1), asked);
-        self.backoff = Some(tokio::time::Instant::now() + wait);
+        let until = tokio::time::Instant::now() + wait;
+        self.backoff = Some(self.backoff.map_or(until, |earlier| earlier.max(until)));
         Ok(())
     }
 
@@ -205,5 +336,22 @@ impl<'a> Arrival<'a> {
         let bound = self.fill.fetcher.settings.orphan_max_bytes;
         let too_much = bound.is_some_and(|bound| missing.is_none_or(|missing| missing > bound));
         if !keeps || too_much { Err(FillError::Orphaned) } else { Ok(()) }
+    }
+}
+
+/// Whether a hub says that it does not want to be asked so much.
+fn limits(failure: &Failure) -> bool {
+    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    failure.retry_after().is_some() || matches!(failure, Failure::Refused(r) if busy.contains(&r.status))
+}
+
+/// How a fill stands now.
+fn seen(fill: &Fill, gauge: &Gauge) -> Seen {
+    Seen {
+        now: Instant::now(),
+        arrived: gauge.arrived(),
+        begun: gauge.begun(),
+        held_up: gauge.held_up(),
+        missing: fill.flight.look().chunks.missing(),
     }
 }

@@ -104,9 +104,14 @@ impl Chunks {
         self.slot(index).is_some_and(|s| s.claimed)
     }
 
+    /// Whether chunk `index` misses bytes and no lane fetches it.
+    pub(super) fn is_free(&self, index: u32) -> bool {
+        !self.is_complete(index) && !self.is_claimed(index)
+    }
+
     /// Takes chunk `index` for a lane; `false` if another has it or nothing of it is missing.
     pub(super) fn claim(&mut self, index: u32) -> bool {
-        if self.is_complete(index) || self.is_claimed(index) {
+        if !self.is_free(index) {
             return false;
         }
         self.slot_mut(index).claimed = true;
@@ -144,8 +149,8 @@ impl Chunks {
     }
 
     /// Books a chunk's share of the memory.
-    pub(super) fn book(&mut self, index: u32, permit: OwnedSemaphorePermit) {
-        self.slot_mut(index)._permit = Some(permit);
+    pub(super) fn book(&mut self, index: u32, permit: Option<OwnedSemaphorePermit>) {
+        self.slot_mut(index)._permit = permit;
     }
 
     /// Notes that the store has chunk `index`.
@@ -174,9 +179,10 @@ impl Chunks {
         }
     }
 
-    /// Complete chunks whose bytes are in memory.
-    pub(super) fn in_memory(&self) -> usize {
-        self.slots.iter().filter(|s| !s.pieces.is_empty() && !s.claimed).count()
+    /// Complete chunks before this one whose bytes are in memory.
+    pub(super) fn in_memory(&self, before: u32) -> usize {
+        let slots = self.slots.iter().take(before as usize);
+        slots.filter(|s| !s.pieces.is_empty() && !s.claimed).count()
     }
 
     /// One past the last byte that is here without a gap behind `position`, looking no further than two chunks.
@@ -212,7 +218,7 @@ impl Chunks {
     pub(super) fn gap(&self, from: u32) -> Option<(u32, Option<u32>)> {
         let known = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         let count = self.count().unwrap_or(u32::MAX);
-        let free = |i: u32| !self.is_complete(i) && !self.is_claimed(i);
+        let free = |i: u32| self.is_free(i);
         let from = from.max(self.whole);
         let first = (from..known.max(from).saturating_add(1)).find(|i| free(*i)).filter(|i| *i < count)?;
         let stop = (first + 1..known).find(|i| !free(*i) && *i < count);
@@ -297,10 +303,11 @@ mod tests {
         c.durable(0);
         c.durable(15);
         c.trim(true, 0);
-        assert_eq!(c.in_memory(), 2, "only the chunk far ahead of the hash left memory");
+        assert_eq!(c.in_memory(20), 2, "only the chunk far ahead of the hash left memory");
         c.hashed = 2;
         c.trim(true, 0);
-        assert_eq!(c.in_memory(), 1, "chunk 1 is not durable");
+        assert_eq!(c.in_memory(20), 1, "chunk 1 is not durable");
+        assert_eq!(c.in_memory(1), 0);
         assert!(matches!(c.piece(0), Piece::Durable { index: 0, offset: 0 }));
     }
 

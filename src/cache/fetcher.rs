@@ -19,6 +19,9 @@ use crate::upstream::Client;
 pub(super) const PLACE_WAIT: Duration = Duration::from_secs(8);
 /// How long the stop of the program waits for fills to notice.
 const STOP_WAIT: Duration = Duration::from_secs(5);
+/// Most lanes, over all fills, that fills have beside their first because a hub is slow over one. Each holds a chunk in
+/// memory that is not whole yet.
+const MAX_EXTRA_LANES: usize = 32;
 
 /// Brings what is not here.
 pub struct Fetcher {
@@ -34,6 +37,8 @@ pub struct Fetcher {
     pub(super) places: Arc<Semaphore>,
     /// One permit for each chunk of an unfinished file in memory.
     pub(super) window: Arc<Semaphore>,
+    /// One permit for each lane that a fill has because a hub is slow over one.
+    pub(super) extra_lanes: Arc<Semaphore>,
     pub(super) stopping: watch::Sender<bool>,
 }
 
@@ -47,6 +52,8 @@ impl Fetcher {
     ) -> Arc<Self> {
         let chunks = usize::try_from(settings.window_bytes / CHUNK as u64).unwrap_or(usize::MAX);
         let window = chunks.clamp(4, Semaphore::MAX_PERMITS);
+        // Half of the connections stay for the first lanes of other fills.
+        let extra_lanes = (upstream.settings().max_connections_per_host / 2).min(MAX_EXTRA_LANES);
         Arc::new(Self {
             cache,
             upstream,
@@ -58,6 +65,7 @@ impl Fetcher {
             flights: Mutex::default(),
             places: Arc::new(Semaphore::new(settings.max_fills)),
             window: Arc::new(Semaphore::new(window)),
+            extra_lanes: Arc::new(Semaphore::new(extra_lanes)),
             stopping: watch::Sender::new(false),
             settings,
         })
@@ -73,11 +81,17 @@ impl Fetcher {
         self.settings.xet_above
     }
 
-    /// Starts a fill of `resource`, or joins the one that runs. `asked` is the name under which the client asked.
+    /// Starts a fill of `resource`, or joins the one that runs. `asked` is the name under which the client asked,
+    /// `part` what it asked for, from a byte up to but not including another, if that is not the whole file.
     ///
     /// # Errors
     /// [`FillError::Busy`] when too many already wait for this file.
-    pub fn follow(self: &Arc<Self>, resource: &Resource, asked: &Resource) -> Result<Ticket, FillError> {
+    pub fn follow(
+        self: &Arc<Self>,
+        resource: &Resource,
+        asked: &Resource,
+        part: Option<(u64, u64)>,
+    ) -> Result<Ticket, FillError> {
         let key = resource.key(self.cache.roots.root(resource.hub));
         let asked = asked.key(self.cache.roots.root(asked.hub));
         let mut flights = self.flights();
@@ -95,7 +109,7 @@ impl Fetcher {
             }
         };
         // Boarded before the fill begins, so that it is never without a follower at first.
-        let id = flight.board(self.settings.max_followers).ok_or(FillError::Busy)?;
+        let id = flight.board(self.settings.max_followers, part).ok_or(FillError::Busy)?;
         if outcome == Outcome::Miss {
             fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), None);
         }
@@ -114,7 +128,7 @@ impl Fetcher {
     ) -> Result<Ticket, FillError> {
         let key = resource.key(self.cache.roots.root(resource.hub));
         let flight = Flight::new(key.clone(), false);
-        let id = flight.board(1).ok_or(FillError::Busy)?;
+        let id = flight.board(1, None).ok_or(FillError::Busy)?;
         fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), Some(credential));
         Ok(Ticket { flight, id, asked: key, outcome: Outcome::Private })
     }
@@ -135,7 +149,7 @@ impl Fetcher {
             }
             tracing::info!(file = %resource, "resuming an unfinished file");
             // Its ticket is dropped at once: the fill goes on as one that its last follower has left.
-            if let Err(error) = self.follow(&resource, &resource) {
+            if let Err(error) = self.follow(&resource, &resource, None) {
                 tracing::warn!(file = %resource, %error, "an unfinished file is not resumed");
             }
         }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, Opened};
 use super::chunks::Chunks;
 use super::fetcher::PLACE_WAIT;
 use super::flight::{Flight, Landed};
 use super::lane::differs;
+use super::schedule::{self, Rules, Stretch};
 use super::{Cache, Fetcher, FillError};
 use crate::model::{Entry, EntryKey, Expectation, Resource, Secret, Standing, Timestamp};
 use crate::store::{CHUNK, CommitError, PartialRecord, StoreError};
@@ -180,7 +181,7 @@ impl Fill {
         }
     }
 
-    fn keeps(&self) -> bool {
+    pub(super) fn keeps(&self) -> bool {
         self.flight.look().keeps
     }
 
@@ -219,11 +220,12 @@ impl Fill {
             return self.arrive(head, None, true).await;
         }
         let validator = resumed.as_ref().and_then(|r| r.expectation.validator.clone());
-        let answer = match self.ask_first(validator).await {
-            Ok(answer) => answer,
+        let opened = match self.open(validator).await {
+            Ok(opened) => opened,
             Err(Failure::OutOfRange) if resumed.is_some() => return Ok(Attempt::Changed),
             Err(failure) => return Err(FillError::Upstream(failure)),
         };
+        let answer = &opened.answer;
         if resumed.as_ref().is_some_and(|begun| differs(&begun.expectation, &answer.expectation)) {
             return Ok(Attempt::Changed);
         }
@@ -246,12 +248,14 @@ impl Fill {
             }
         }
         let takes_ranges = answer.takes_ranges;
+        // What is not kept is passed on from its first byte.
+        let opened = (self.keeps() || opened.stretch.first == 0).then_some(opened);
         let head = Arc::new(expected);
         if self.credential.is_none() {
             self.cache.note_fill(&self.resource, &head);
         }
         self.flight.change(|s| s.head = Some(Arc::clone(&head)));
-        self.arrive(head, Some(answer), takes_ranges).await
+        self.arrive(head, opened, takes_ranges).await
     }
 
     /// Prepares the flight to go on where an earlier run stopped; the volume says where that is.
@@ -304,14 +308,46 @@ impl Fill {
         }
     }
 
-    /// The first request for the file: for all of it, or for the first stretch that is missing.
-    async fn ask_first(&self, validator: Option<String>) -> Result<Answer, Failure> {
-        let want = {
+    /// How many chunks behind a lane a reader waits until the lane is there.
+    pub(super) fn far(&self) -> u32 {
+        u32::try_from(self.fetcher.settings.far_ahead_bytes / CHUNK as u64).unwrap_or(u32::MAX)
+    }
+
+    /// The first request for the file: for all of it, for the part that is wanted of it, or for what is missing.
+    async fn open(&self, validator: Option<String>) -> Result<Opened, Failure> {
+        let (stretch, missing, fresh) = {
             let state = self.flight.look();
+            let far = self.far();
+            let rules = Rules {
+                most_lanes: self.fetcher.settings.lanes,
+                takes_ranges: state.keeps,
+                far,
+                stride: (state.parts > 0).then_some(far.max(1)),
+                piece: None,
+            };
             let (first, stop) = state.chunks.gap(0).unwrap_or((0, None));
-            let chunk = CHUNK as u64;
-            Want { start: u64::from(first) * chunk, end: stop.map(|stop| u64::from(stop) * chunk), validator }
+            let missing = Stretch { first, stop };
+            let stretch = schedule::next(&state.chunks, &[], &state.wanted(), &rules);
+            (stretch.unwrap_or(missing), missing, state.chunks.size.is_none())
         };
+        let answer = match self.ask_first(stretch, validator).await {
+            // The part lies outside of the file, whose size the whole tells; so it does of a part without one.
+            Err(Failure::OutOfRange) if fresh && stretch != Stretch::WHOLE => None,
+            Ok(answer) if answer.end.is_some() && answer.expectation.representation.size.is_none() => None,
+            answered => Some(answered?),
+        };
+        let (answer, stretch) = match answer {
+            Some(answer) => (answer, stretch),
+            None => (self.ask_first(Stretch::WHOLE, None).await?, Stretch::WHOLE),
+        };
+        // A hub that ignores ranges sends all of the file.
+        let stretch = if answer.end.is_none() { missing.and_on() } else { stretch };
+        Ok(Opened { answer, stretch })
+    }
+
+    async fn ask_first(&self, stretch: Stretch, validator: Option<String>) -> Result<Answer, Failure> {
+        let (start, end) = stretch.bytes();
+        let want = Want { start, end, validator };
         let settings = self.fetcher.upstream.settings();
         let mut tried = 0;
         loop {
@@ -348,7 +384,7 @@ impl Fill {
     async fn arrive(
         &self,
         head: Arc<Expectation>,
-        opened: Option<Answer>,
+        opened: Option<Opened>,
         takes_ranges: bool,
     ) -> Result<Attempt, FillError> {
         let digests = match Arrival::new(self, Arc::clone(&head), takes_ranges).run(opened).await? {

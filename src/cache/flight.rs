@@ -64,6 +64,8 @@ pub(super) struct State {
     pub(super) end: Option<Result<Landed, Arc<FillError>>>,
     pub(super) readers: HashMap<u64, Reader>,
     next_reader: u64,
+    /// How many of those who came said at once that they want a part.
+    pub(super) parts: u64,
     /// The names under which bytes of this attempt were sent to somebody.
     pub(super) told: HashSet<EntryKey>,
 }
@@ -75,6 +77,17 @@ pub(super) struct Reader {
     pub(super) waits: bool,
     /// It reads bytes, as opposed to waiting for the head or the verdict.
     pub(super) reads: bool,
+    /// What it will read, as far as it has said so before it does.
+    part: Option<(u64, u64)>,
+}
+
+impl Reader {
+    fn wanted(&self) -> Wanted {
+        match self.part.filter(|_| !self.reads) {
+            Some((start, end)) => Wanted { position: start, end: Some(end), waits: true },
+            None => Wanted { position: self.position, end: self.end, waits: self.waits || !self.reads },
+        }
+    }
 }
 
 impl Flight {
@@ -88,6 +101,7 @@ impl Flight {
             end: None,
             readers: HashMap::new(),
             next_reader: 0,
+            parts: 0,
             told: HashSet::new(),
         };
         Arc::new(Self {
@@ -146,27 +160,21 @@ impl Flight {
         self.change(State::trim);
     }
 
-    pub(super) fn wanted(&self) -> Vec<Wanted> {
-        let state = self.look();
-        let waiting = state.readers.values().filter(|r| r.waits && r.reads);
-        let mut wanted: Vec<Wanted> = waiting.map(|r| Wanted { position: r.position, end: r.end }).collect();
-        wanted.sort_by_key(|w| w.position);
-        wanted
-    }
-
     pub(super) fn has_readers(&self) -> bool {
         !self.look().readers.is_empty()
     }
 
-    /// Registers somebody who waits; `None` when there are `most` already.
-    pub(super) fn board(&self, most: usize) -> Option<u64> {
+    /// Registers somebody who waits, for a `part` of the file if that is known already; `None` when there are `most`
+    /// already.
+    pub(super) fn board(&self, most: usize, part: Option<(u64, u64)>) -> Option<u64> {
         let mut state = self.look();
         if state.readers.len() >= most {
             return None;
         }
         let id = state.next_reader;
         state.next_reader += 1;
-        let reader = Reader { position: 0, end: None, waits: false, reads: false };
+        state.parts += u64::from(part.is_some());
+        let reader = Reader { position: 0, end: None, waits: false, reads: false, part };
         state.readers.insert(id, reader);
         Some(id)
     }
@@ -183,6 +191,13 @@ impl Flight {
 }
 
 impl State {
+    /// What the readers want, those further in front first.
+    pub(super) fn wanted(&self) -> Vec<Wanted> {
+        let mut wanted: Vec<Wanted> = self.readers.values().map(Reader::wanted).collect();
+        wanted.sort_by_key(|w| w.position);
+        wanted
+    }
+
     pub(super) fn trim(&mut self) {
         let first_needed = self.readers.values().map(|r| r.position).min();
         self.chunks.trim(self.keeps, first_needed.unwrap_or(u64::MAX));

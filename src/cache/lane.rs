@@ -4,13 +4,14 @@
 //! a chunk that is here or that another lane has. Whatever ends it, the bytes it brought stay.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::flight::Flight;
-use super::schedule::Stretch;
+use super::flight::{Flight, State};
+use super::schedule::{Lane, Stretch};
 use super::{Fetcher, FillError};
 use crate::model::{Expectation, Resource, Secret};
 use crate::store::{CHUNK, StoreError};
@@ -28,8 +29,44 @@ pub(super) struct Lanes {
     pub(super) resource: Resource,
     pub(super) credential: Option<Secret>,
     pub(super) head: Arc<Expectation>,
+    pub(super) gauge: Arc<Gauge>,
     /// Where writes that are under way are reported.
     pub(super) writes: mpsc::UnboundedSender<Write>,
+}
+
+/// What lanes have brought, for the pace.
+#[derive(Default)]
+pub(super) struct Gauge {
+    /// Bytes.
+    arrived: AtomicU64,
+    /// Lanes that brought something.
+    begun: AtomicU64,
+    /// For how long they waited until what they had brought was taken.
+    held_up_us: AtomicU64,
+}
+
+impl Gauge {
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn held_up(&self) -> Duration {
+        Duration::from_micros(self.held_up_us.load(Ordering::Relaxed))
+    }
+
+    fn brought(&self, bytes: usize, is_first: bool) {
+        self.arrived.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.begun.fetch_add(u64::from(is_first), Ordering::Relaxed);
+    }
+
+    fn waited(&self, since: Instant) {
+        let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.held_up_us.fetch_add(micros, Ordering::Relaxed);
+    }
 }
 
 /// A chunk on its way to the disk.
@@ -66,10 +103,33 @@ pub(super) enum Why {
     Short,
 }
 
-/// Where the lane stands, for the schedule.
+/// Where a lane stands and where it ends. Written and read while the state of the flight is held.
 pub(super) struct Place {
-    pub(super) id: u64,
-    pub(super) chunk: Arc<AtomicU32>,
+    at: AtomicU32,
+    /// [`Place::OPEN`] without an end.
+    stop: AtomicU32,
+}
+
+impl Place {
+    const OPEN: u32 = u32::MAX;
+
+    /// At the beginning of a stretch.
+    pub(super) fn new(stretch: Stretch) -> Arc<Self> {
+        let place = Self { at: AtomicU32::new(stretch.first), stop: AtomicU32::new(Self::OPEN) };
+        place.end_at(stretch.stop);
+        Arc::new(place)
+    }
+
+    /// As the schedule sees it.
+    pub(super) fn lane(&self) -> Lane {
+        let stop = self.stop.load(Ordering::Relaxed);
+        Lane { at: self.at.load(Ordering::Relaxed), stop: (stop != Self::OPEN).then_some(stop) }
+    }
+
+    /// Lets the lane end before this chunk, whatever it asked the hub for.
+    pub(super) fn end_at(&self, stop: Option<u32>) {
+        self.stop.store(stop.unwrap_or(Self::OPEN), Ordering::Relaxed);
+    }
 }
 
 /// The claim on a chunk; given back when dropped.
@@ -92,7 +152,7 @@ impl Lanes {
         stretch: Stretch,
         opened: Option<Answer>,
         alone: bool,
-        place: Arc<AtomicU32>,
+        place: Arc<Place>,
     ) -> LaneEnd {
         let flight = Arc::clone(&self.flight);
         let mut claim = Claim { flight: &flight, index: stretch.first };
@@ -114,12 +174,16 @@ impl Lanes {
         if answer.start < start && !alone {
             return LaneEnd::IgnoresRanges;
         }
+        if answer.end.is_none() {
+            // All of the file comes, whatever was asked for.
+            flight.change(|_| place.end_at(None));
+        }
         let mut reading = Reading { at: answer.start, from: start, progress: 0 };
         self.read(answer, stretch, &mut claim, &mut reading, &place).await
     }
 
     async fn ask(&self, start: u64, stretch: Stretch, size: Option<u64>) -> Result<Answer, LaneEnd> {
-        let end = stretch.stop.map(|stop| u64::from(stop) * CHUNK as u64);
+        let (_, end) = stretch.bytes();
         let want = Want { start, end, validator: self.head.validator.clone() };
         self.fetcher.upstream.until_up(self.resource.hub).await;
         let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
@@ -140,7 +204,7 @@ impl Lanes {
         stretch: Stretch,
         claim: &mut Claim<'_>,
         reading: &mut Reading,
-        place: &AtomicU32,
+        place: &Place,
     ) -> LaneEnd {
         let mut counted = 0;
         loop {
@@ -155,7 +219,9 @@ impl Lanes {
                     return LaneEnd::Interrupted { progress: reading.progress, why: Why::Body(why) };
                 }
             };
+            let is_first = reading.progress == 0;
             let Some(mut bytes) = reading.fresh(bytes) else { continue };
+            self.gauge.brought(bytes.len(), is_first);
             if reading.at > self.fetcher.upstream.settings().max_file_bytes {
                 let limit = self.fetcher.upstream.settings().max_file_bytes;
                 return LaneEnd::Failed(FillError::TooLarge { limit });
@@ -166,7 +232,7 @@ impl Lanes {
                     s.chunks.append(claim.index, bytes.split_to(bytes.len().min(room)));
                     s.chunks.is_complete(claim.index)
                 });
-                if complete && !self.next_chunk(stretch, claim, place).await {
+                if complete && !self.next_chunk(claim, place).await {
                     return LaneEnd::Done;
                 }
             }
@@ -187,24 +253,26 @@ impl Lanes {
     }
 
     /// Hands a complete chunk over and claims the one behind it, if that is this lane's to fetch.
-    async fn next_chunk(&self, stretch: Stretch, claim: &mut Claim<'_>, place: &AtomicU32) -> bool {
+    async fn next_chunk(&self, claim: &mut Claim<'_>, place: &Place) -> bool {
+        let since = Instant::now();
         self.hand_over(claim.index).await;
+        self.gauge.waited(since);
         let next = claim.index + 1;
         self.flight.change(|s| {
             s.chunks.unclaim(claim.index);
-            if stretch.stop.is_some_and(|stop| next >= stop) || !s.chunks.claim(next) {
+            if place.lane().stop.is_some_and(|stop| next >= stop) || !s.chunks.claim(next) {
                 return false;
             }
             claim.index = next;
-            place.store(next, Ordering::Relaxed);
+            place.at.store(next, Ordering::Relaxed);
             true
         })
     }
 
     /// Books the memory of a complete chunk and sends it to the disk. Waits while too much is in memory.
     async fn hand_over(&self, index: u32) {
-        self.wait_for_readers().await;
-        let permit = Arc::clone(&self.fetcher.window).acquire_owned().await.expect("never closed");
+        self.until(|s| s.keeps || s.chunks.in_memory(index) < UNSTORED_CHUNKS).await;
+        let permit = self.memory(index).await;
         let (pieces, blob) = self.flight.change(|s| {
             s.chunks.book(index, permit);
             let blob = s.blob.clone().filter(|_| s.keeps);
@@ -217,15 +285,26 @@ impl Lanes {
         }
     }
 
-    /// A file that is not kept is fetched no faster than its slowest reader takes it.
-    async fn wait_for_readers(&self) {
+    /// A place in memory. What the readers of a file that is not kept need next goes without one: those places that
+    /// it could wait for may be held by what comes after it.
+    async fn memory(&self, index: u32) -> Option<OwnedSemaphorePermit> {
+        let next = |s: &State| !s.keeps && s.chunks.in_memory(index) < UNSTORED_CHUNKS;
+        tokio::select! {
+            biased;
+            permit = Arc::clone(&self.fetcher.window).acquire_owned() => Some(permit.expect("never closed")),
+            () = self.until(next) => None,
+        }
+    }
+
+    /// Waits until this is so. A file that is not kept is fetched no faster than its slowest reader takes it.
+    async fn until(&self, holds: impl Fn(&State) -> bool) {
         let mut version = self.flight.watch();
         loop {
             version.borrow_and_update();
             {
                 let mut state = self.flight.look();
                 state.trim();
-                if state.keeps || state.chunks.in_memory() < UNSTORED_CHUNKS {
+                if holds(&state) {
                     return;
                 }
             }

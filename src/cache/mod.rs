@@ -17,7 +17,9 @@
 //!                          failed
 //! ```
 //! *Arriving* has one or more **lanes**, each an upstream request for a stretch of the file. A lane that is cut or
-//! stalls is resumed from its last good byte; a reader that waits far ahead gets a lane of its own. Complete chunks
+//! stalls is resumed from its last good byte; a reader that waits far ahead gets a lane of its own. A hub that is slow
+//! over one connection is asked over several: the fill's **pace** is measured, and as long as more lanes bring more,
+//! each fetches the next piece of the file, until the hub refuses one. Complete chunks
 //! go to the store's writer and, in file order, to the hash. When the store cannot take them (no room), the fill
 //! goes on without it: readers that are there are served from memory, at the pace of the slowest, and nothing is
 //! kept.
@@ -42,6 +44,7 @@ mod hashing;
 mod held;
 mod lane;
 mod notes;
+mod pace;
 mod schedule;
 mod settled;
 mod twins;
@@ -75,8 +78,10 @@ pub struct Settings {
     pub orphan_max_bytes: Option<u64>,
     /// How far ahead of a lane a reader may wait before it gets one of its own.
     pub far_ahead_bytes: u64,
-    /// Upstream requests of one fill at a time.
+    /// Upstream requests of one fill at a time, for readers that wait far ahead.
     pub lanes: usize,
+    /// The same where the hub is slow over one connection.
+    pub lanes_far: usize,
     /// Files that are not held of which the hub's word is remembered.
     pub known_entries: u64,
     /// Requests that wait for one fill.
@@ -97,6 +102,7 @@ impl Default for Settings {
             orphan_max_bytes: None,
             far_ahead_bytes: 8 << 20,
             lanes: 4,
+            lanes_far: 16,
             known_entries: 10_000,
             max_followers: 4096,
             negative_ttl: Duration::from_secs(10),

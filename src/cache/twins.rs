@@ -69,7 +69,7 @@ impl Fetcher {
 
     fn take(self: &Arc<Self>, file: &Resource) {
         // The ticket is dropped at once: nobody waits for it.
-        if let Err(error) = self.follow(file, file) {
+        if let Err(error) = self.follow(file, file, None) {
             tracing::debug!(%file, %error, "what costs nothing is not taken");
         }
     }

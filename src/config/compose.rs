@@ -118,6 +118,7 @@ fn cache(said: &Cache) -> cache::Settings {
         orphan_max_bytes: said.orphan_max.map(|size| size.0),
         far_ahead_bytes: said.far_ahead.0,
         lanes: said.lanes.as_usize(),
+        lanes_far: said.lanes_far.as_usize(),
         known_entries: u64::from(said.known_entries.0),
         max_followers: said.max_followers.as_usize(),
         negative_ttl: said.negative_ttl,

@@ -249,8 +249,10 @@ settings! {
         orphan_max: Option<Size> = "none" in "0B"..="1000TiB";
         /// A range that begins so far ahead of a running download is fetched first.
         far_ahead: Size = "8MiB" in "64KiB"..="1TiB";
-        /// Stretches of one file that are fetched at the same time.
+        /// Stretches of one file that are fetched at the same time, where ranges are asked for.
         lanes: Count = "4" in "1"..="64";
+        /// Connections over which one file is fetched from a hub that gives each of them little; 1: one only.
+        lanes_far: Count = "16" in "1"..="64";
         /// How files of the Mozilla layout are sent while they arrive: stream sends bytes as they come, verified
         /// sends none before all were checked.
         delivery_mozilla: Delivery = "verified";

@@ -264,7 +264,11 @@ impl Proxy {
         asked: &Asked<'_>,
         found: &Found,
     ) -> Result<Reply, Down> {
-        let ticket = match fetcher.follow(&found.subject, resource) {
+        let part = match Range::of(&asked.parts.headers) {
+            Some(Range::Closed(first, last)) => Some((first, last.saturating_add(1))),
+            _ => None,
+        };
+        let ticket = match fetcher.follow(&found.subject, resource, part) {
             Ok(ticket) => ticket,
             Err(error) => return Ok(status::of_fill(&error)),
         };
