@@ -3,6 +3,7 @@
 //! Whatever is stopped has nothing behind it that still needs it: first the sockets of clients, then the fills that
 //! their requests began, then the doors of operators, and the store last.
 
+mod heap;
 mod lines;
 mod logs;
 mod plain;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+pub use heap::keep_memory;
 pub use logs::{Log, start_log};
 use signals::Signals;
 
@@ -278,7 +280,13 @@ fn local_address(
 
 /// Opens the store off the runtime's threads, because it reads and may repair files.
 async fn open(settings: store::Settings) -> Result<Store, Error> {
-    let opened = tokio::task::spawn_blocking(move || Store::open(settings, Timestamp::now()));
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = Store::open(settings, Timestamp::now())?;
+        if let Err(error) = store.prepare() {
+            tracing::warn!(%error, "the data directory can be read, but not written");
+        }
+        Ok(store)
+    });
     opened.await.map_err(Error::Task)?.map_err(Error::Open)
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Arrival<'a> {
     broken_at: Option<u64>,
     /// Until when no lane is started.
     backoff: Option<tokio::time::Instant>,
+    /// Until the store has a place for the file.
+    beginning: Option<BoxFuture<'a, ()>>,
     begun_writes: mpsc::UnboundedReceiver<Write>,
     writes: FuturesUnordered<BoxFuture<'static, (u32, Result<(), StoreError>)>>,
     hasher: AbortOnDrop,
@@ -83,7 +85,12 @@ struct Stride {
 pub(super) type Arrived = Result<Digests, Attempt>;
 
 impl<'a> Arrival<'a> {
-    pub(super) fn new(fill: &'a Fill, head: Arc<Expectation>, takes_ranges: bool) -> Self {
+    pub(super) fn new(
+        fill: &'a Fill,
+        head: Arc<Expectation>,
+        takes_ranges: bool,
+        beginning: Option<BoxFuture<'a, ()>>,
+    ) -> Self {
         let hashing = hashing::run(Arc::clone(&fill.flight), head.promises.clone());
         let hasher = AbortOnDrop(tokio::spawn(hashing));
         let (writes, begun_writes) = mpsc::unbounded_channel();
@@ -110,6 +117,7 @@ impl<'a> Arrival<'a> {
             fruitless: 0,
             broken_at: None,
             backoff: None,
+            beginning,
             begun_writes,
             writes: FuturesUnordered::new(),
             hasher,
@@ -144,6 +152,7 @@ impl<'a> Arrival<'a> {
                         return Ok(Err(given_up));
                     }
                 }
+                () = begun(&mut self.beginning), if self.beginning.is_some() => self.beginning = None,
                 Some(write) = self.begun_writes.recv() => self.write_begun(write),
                 Some((index, written)) = self.writes.next(), if !self.writes.is_empty() => {
                     self.written(index, written);
@@ -256,7 +265,8 @@ impl<'a> Arrival<'a> {
 
     /// The digests, once nothing is left to do.
     fn finished(&mut self) -> Option<Digests> {
-        let idle = self.running.is_empty() && self.writes.is_empty() && self.begun_writes.is_empty();
+        let written = self.beginning.is_none() && self.writes.is_empty() && self.begun_writes.is_empty();
+        let idle = self.running.is_empty() && written;
         if !idle || !self.fill.flight.look().chunks.all_here() {
             return None;
         }
@@ -336,6 +346,12 @@ impl<'a> Arrival<'a> {
         let bound = self.fill.fetcher.settings.orphan_max_bytes;
         let too_much = bound.is_some_and(|bound| missing.is_none_or(|missing| missing > bound));
         if !keeps || too_much { Err(FillError::Orphaned) } else { Ok(()) }
+    }
+}
+
+async fn begun(beginning: &mut Option<BoxFuture<'_, ()>>) {
+    if let Some(beginning) = beginning {
+        beginning.await;
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Chunks {
     pub(super) hash_waits: bool,
     /// Every chunk before this one is complete; kept so that long files are not searched from the front each time.
     whole: u32,
+    /// No chunk before this one has bytes in memory; kept for the same reason.
+    kept_from: u32,
 }
 
 #[derive(Default)]
@@ -168,13 +170,20 @@ impl Chunks {
     pub(super) fn trim(&mut self, stored: bool, first_needed: u64) {
         let hashed = self.hashed;
         let (first_needed, _) = place(first_needed);
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let (mut index, kept_from) = (self.kept_from, self.kept_from as usize);
+        let mut all_gone = true;
+        for slot in self.slots.iter_mut().skip(kept_from) {
             let done_with = self.hash_waits || index < hashed || index > hashed.saturating_add(KEEP_AHEAD);
             let unread = !stored && index < hashed && index < first_needed && !slot.claimed;
             if !slot.pieces.is_empty() && (slot.durable && done_with || unread) {
                 slot.pieces = Vec::new();
                 slot._permit = None;
+            }
+            index += 1;
+            // What is hashed, whole and not in memory never comes back there.
+            all_gone &= slot.pieces.is_empty() && !slot.claimed && index <= hashed;
+            if all_gone {
+                self.kept_from = index;
             }
         }
     }

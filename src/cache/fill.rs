@@ -12,9 +12,10 @@ use super::lane::differs;
 use super::schedule::{self, Rules, Stretch};
 use super::{Cache, Fetcher, FillError};
 use crate::model::{Entry, EntryKey, Expectation, Resource, Secret, Standing, Timestamp};
-use crate::store::{CHUNK, CommitError, PartialRecord, StoreError};
+use crate::store::{CHUNK, CommitError, PartialRecord, Room, StoreError};
 use crate::upstream::{Answer, Failure, Want};
 use crate::verify::{self, Digests, Flaw, Verdict};
+use futures_util::future::BoxFuture;
 use http::StatusCode;
 
 /// How often wrong bytes are fetched: once, and once more from scratch.
@@ -217,7 +218,7 @@ impl Fill {
             // Everything was stored and only the verdict is missing.
             let head = Arc::new(expected.clone());
             self.flight.change(|s| s.head = Some(Arc::clone(&head)));
-            return self.arrive(head, None, true).await;
+            return self.arrive(head, None, true, None).await;
         }
         let validator = resumed.as_ref().and_then(|r| r.expectation.validator.clone());
         let opened = match self.open(validator).await {
@@ -238,15 +239,18 @@ impl Fill {
         if verify::is_page(&self.resource.path, &expected) {
             return Ok(Attempt::Wrong(Flaw::Html));
         }
-        match resumed {
-            Some(record) => self.touch(record).await,
+        let beginning = match resumed {
+            Some(record) => {
+                self.touch(record).await;
+                None
+            }
             None => {
                 if let Some(linked) = self.link(&expected).await? {
                     return Ok(Attempt::Landed(linked));
                 }
-                self.begin(&expected).await;
+                self.begin(&expected).await
             }
-        }
+        };
         let takes_ranges = answer.takes_ranges;
         // What is not kept is passed on from its first byte.
         let opened = (self.keeps() || opened.stretch.first == 0).then_some(opened);
@@ -255,7 +259,7 @@ impl Fill {
             self.cache.note_fill(&self.resource, &head);
         }
         self.flight.change(|s| s.head = Some(Arc::clone(&head)));
-        self.arrive(head, opened, takes_ranges).await
+        self.arrive(head, opened, takes_ranges, beginning).await
     }
 
     /// Prepares the flight to go on where an earlier run stopped; the volume says where that is.
@@ -284,21 +288,30 @@ impl Fill {
         }
     }
 
-    /// Makes room in the store; without it the file is fetched for those who follow now, and not kept.
-    async fn begin(&self, expected: &Expectation) {
+    /// Makes room in the store; without it the file is fetched for those who follow now, and not kept. Its place is on
+    /// disk when the future that is returned has ended; bytes may arrive and be sent meanwhile.
+    async fn begin(&self, expected: &Expectation) -> Option<BoxFuture<'_, ()>> {
         let size = expected.representation.size;
-        let mut blob = None;
-        if self.keeps() {
-            let now = Timestamp::now();
-            let record = PartialRecord { expectation: expected.clone(), started_at: now, touched_at: now };
-            match self.cache.store.begin_partial(&self.key, record).await {
-                Ok(begun) => blob = Some(begun),
-                Err(error) => self.no_longer_kept(&error),
-            }
-        }
+        let room = match self.keeps() {
+            true => self.cache.store.room(size).await.inspect_err(|error| self.no_longer_kept(error)).ok(),
+            false => None,
+        };
         self.flight.change(|s| {
             s.chunks = Chunks::new(size);
+            s.blob = None;
+            s.beginning = room.is_some();
+        });
+        let now = Timestamp::now();
+        let record = PartialRecord { expectation: expected.clone(), started_at: now, touched_at: now };
+        Some(Box::pin(self.begin_in(room?, record)))
+    }
+
+    async fn begin_in(&self, room: Room, record: PartialRecord) {
+        let begun = self.cache.store.begin_in(room, &self.key, record).await;
+        let blob = begun.inspect_err(|error| self.no_longer_kept(error)).ok();
+        self.flight.change(|s| {
             s.blob = blob;
+            s.beginning = false;
         });
     }
 
@@ -386,8 +399,10 @@ impl Fill {
         head: Arc<Expectation>,
         opened: Option<Opened>,
         takes_ranges: bool,
+        beginning: Option<BoxFuture<'_, ()>>,
     ) -> Result<Attempt, FillError> {
-        let digests = match Arrival::new(self, Arc::clone(&head), takes_ranges).run(opened).await? {
+        let arrival = Arrival::new(self, Arc::clone(&head), takes_ranges, beginning);
+        let digests = match arrival.run(opened).await? {
             Ok(digests) => digests,
             Err(ended) => return Ok(ended),
         };

@@ -46,7 +46,10 @@ pub struct Flight {
     pub(super) key: EntryKey,
     since: Timestamp,
     state: Mutex<State>,
+    /// Counts the changes of the state, for readers.
     version: watch::Sender<u64>,
+    /// Counts those that are more than further bytes of a chunk, for whoever works with whole chunks.
+    milestones: watch::Sender<u64>,
     /// Rung when a reader waits for bytes or leaves.
     pub(super) readers_changed: Notify,
 }
@@ -59,6 +62,8 @@ pub(super) struct State {
     pub(super) chunks: Chunks,
     /// Where complete chunks are read back from.
     pub(super) blob: Option<Blob>,
+    /// The store is about to have a place for them, and they wait for it.
+    pub(super) beginning: bool,
     /// Whether the bytes are being stored; once not, a reader that comes later finds the beginning gone.
     pub(super) keeps: bool,
     pub(super) end: Option<Result<Landed, Arc<FillError>>>,
@@ -97,6 +102,7 @@ impl Flight {
             head: None,
             chunks: Chunks::default(),
             blob: None,
+            beginning: false,
             keeps,
             end: None,
             readers: HashMap::new(),
@@ -109,6 +115,7 @@ impl Flight {
             since: Timestamp::now(),
             state: Mutex::new(state),
             version: watch::Sender::new(0),
+            milestones: watch::Sender::new(0),
             readers_changed: Notify::new(),
         })
     }
@@ -134,6 +141,13 @@ impl Flight {
 
     /// Changes the state and wakes everybody.
     pub(super) fn change<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
+        let result = self.grow(f);
+        self.milestones.send_modify(|v| *v = v.wrapping_add(1));
+        result
+    }
+
+    /// Adds bytes to a chunk, and wakes readers.
+    pub(super) fn grow<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
         let result = f(&mut self.look());
         self.version.send_modify(|v| *v = v.wrapping_add(1));
         result
@@ -141,6 +155,11 @@ impl Flight {
 
     pub(super) fn watch(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
+    }
+
+    /// As [`Flight::watch`], but not for each arrival of bytes.
+    pub(super) fn watch_milestones(&self) -> watch::Receiver<u64> {
+        self.milestones.subscribe()
     }
 
     /// Gives up the current attempt: every body that has sent a byte of it breaks, the others wait for the next.
@@ -151,6 +170,7 @@ impl Flight {
             s.head = None;
             s.chunks = Chunks::default();
             s.blob = None;
+            s.beginning = false;
             warn(std::mem::take(&mut s.told))
         })
     }

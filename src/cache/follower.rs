@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::FillError;
 use super::chunks::Piece;
 use super::flight::{Flight, Ticket};
-use crate::body::Broken;
+use crate::body::{Broken, place};
 use crate::model::{Expectation, Representation};
 use crate::policy::{self, Progress, Release};
 use crate::store::Blob;
@@ -149,9 +149,11 @@ impl Follower {
         let released = policy::release(progress);
         let id = self.ticket.id;
         let waits = released == Release::Wait;
+        let coming = state.chunks.is_claimed(place(progress.available).0);
         let mut rings = false;
         if let Some(reader) = state.readers.get_mut(&id) {
-            rings = waits && !reader.waits;
+            // The lane that fetches the next byte needs no word of it.
+            rings = waits && !reader.waits && !coming;
             reader.waits = waits;
         }
         if rings {
@@ -183,6 +185,9 @@ impl Follower {
             && *held == index
         {
             return Ok(bytes.clone());
+        }
+        if let Some(bytes) = blob.ready(index) {
+            return Ok(bytes);
         }
         let read = tokio::task::spawn_blocking(move || blob.read(index)).await;
         let bytes = match read {

@@ -23,7 +23,7 @@ enum Step {
 /// Computes what was promised of the flight's current attempt. Chunks that are no longer in memory (fetched early,
 /// or before a restart) are read back.
 pub(super) async fn run(flight: Arc<Flight>, promises: Vec<Promise>) -> Result<Digests, FillError> {
-    let mut version = flight.watch();
+    let mut version = flight.watch_milestones();
     let needs_size = Digester::needs_size(&promises);
     let size = loop {
         version.borrow_and_update();

@@ -227,7 +227,8 @@ impl Lanes {
                 return LaneEnd::Failed(FillError::TooLarge { limit });
             }
             while !bytes.is_empty() {
-                let complete = self.flight.change(|s| {
+                // The end of a chunk is told by what comes next: it is handed over and the next one claimed.
+                let complete = self.flight.grow(|s| {
                     let room = s.chunks.length(claim.index) - s.chunks.filled(claim.index);
                     s.chunks.append(claim.index, bytes.split_to(bytes.len().min(room)));
                     s.chunks.is_complete(claim.index)
@@ -271,7 +272,11 @@ impl Lanes {
 
     /// Books the memory of a complete chunk and sends it to the disk. Waits while too much is in memory.
     async fn hand_over(&self, index: u32) {
-        self.until(|s| s.keeps || s.chunks.in_memory(index) < UNSTORED_CHUNKS).await;
+        self.until(|s| match s.keeps {
+            true => !s.beginning,
+            false => s.chunks.in_memory(index) < UNSTORED_CHUNKS,
+        })
+        .await;
         let permit = self.memory(index).await;
         let (pieces, blob) = self.flight.change(|s| {
             s.chunks.book(index, permit);
@@ -298,7 +303,7 @@ impl Lanes {
 
     /// Waits until this is so. A file that is not kept is fetched no faster than its slowest reader takes it.
     async fn until(&self, holds: impl Fn(&State) -> bool) {
-        let mut version = self.flight.watch();
+        let mut version = self.flight.watch_milestones();
         loop {
             version.borrow_and_update();
             {

@@ -46,6 +46,7 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let loaded = flags::load(matches, Scope::All)?;
+    app::keep_memory();
     let _log = app::start_log(&loaded.config.log);
     for file in &loaded.files {
         tracing::info!(file = %file.display(), "settings were read");

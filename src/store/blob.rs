@@ -30,7 +30,7 @@ impl Blob {
         self.0.size.get().copied()
     }
 
-    /// One chunk of a whole blob, if that needs no wait for the disk. Takes microseconds.
+    /// One chunk, if that needs no wait for the disk. Takes microseconds.
     pub fn ready(&self, index: u32) -> Option<Bytes> {
         let slice = self.mapped(index)?;
         slice.is_resident().then(|| self.lend(slice))
@@ -48,11 +48,13 @@ impl Blob {
         let bytes = self.0.volume.read(self.0.id, index)?;
         let held = bytes.as_ref().map_or(0, Bytes::len);
         match (bytes, self.size()) {
-            (Some(bytes), Some(size)) if bytes.len() == chunk_len(size, index) => {
-                self.0.volume.locate(self.0.table(size), self.0.id, index, &bytes);
+            (Some(bytes), size) if size.is_none_or(|size| bytes.len() == chunk_len(size, index)) => {
+                // A shorter one of a partial blob may be replaced.
+                if size.is_some() || bytes.len() == CHUNK {
+                    self.0.volume.locate(self.0.table(), self.0.id, index, &bytes);
+                }
                 Ok(bytes)
             }
-            (Some(bytes), None) => Ok(bytes),
             (_, size) => Err(StoreError::Damaged(format!(
                 "chunk {index} of blob {} has {held} bytes instead of {}",
                 self.0.id.0,
@@ -62,8 +64,8 @@ impl Blob {
     }
 
     fn mapped(&self, index: u32) -> Option<Slice> {
-        let size = self.size()?;
-        self.0.volume.mapped(self.0.table(size), index, chunk_len(size, index))
+        let len = self.size().map_or(CHUNK, |size| chunk_len(size, index));
+        self.0.volume.mapped(self.0.table(), index, len)
     }
 
     /// The bytes keep the blob from being removed: they lie in the file.
@@ -114,6 +116,11 @@ impl Blob {
         }
     }
 
+    /// Whether a chunk of a partial blob is on disk, as long as a chunk can be.
+    pub(super) fn has_whole(&self, index: u32) -> bool {
+        self.0.chunks().get(&index).is_some_and(|len| *len as usize == CHUNK)
+    }
+
     /// Notes the chunks that are on disk since an earlier run.
     pub(super) fn resume(&self, chunks: &[(u32, u32)]) {
         self.0.chunks().extend(chunks.iter().copied());
@@ -130,6 +137,7 @@ impl Blob {
     /// Ends the fill: from now on the blob has a size.
     pub(super) fn complete(&self, size: u64) {
         let _ = self.0.size.set(size);
+        self.0.volume.offsets().keep(self.0.id, chunks_of(size), self.0.table());
         *self.0.chunks() = HashMap::new();
         if let Some(reserved) = &self.0.reserved {
             reserved.release(u64::MAX);
@@ -160,7 +168,7 @@ struct Lease {
     volume: Arc<Volume>,
     leases: Arc<Leases>,
     size: OnceLock<u64>,
-    /// Of a whole blob: where its chunks lie.
+    /// Where its chunks lie.
     table: OnceLock<Arc<Table>>,
     /// Of a partial blob: which chunks are on disk, and how long they are.
     chunks: Mutex<HashMap<u32, u32>>,
@@ -169,8 +177,11 @@ struct Lease {
 }
 
 impl Lease {
-    fn table(&self, size: u64) -> &Table {
-        self.table.get_or_init(|| self.volume.offsets().table(self.id, chunks_of(size)))
+    fn table(&self) -> &Arc<Table> {
+        self.table.get_or_init(|| match self.size.get() {
+            Some(size) => self.volume.offsets().table(self.id, chunks_of(*size)),
+            None => Arc::default(),
+        })
     }
 
     fn chunks(&self) -> MutexGuard<'_, HashMap<u32, u32>> {

@@ -122,4 +122,4 @@ pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
 pub use selector::Selector;
 pub use settings::{CHUNK, DOCUMENT_MAX, SMALL, Settings, chunks_of};
-pub use writes::{CommitError, Expired, Removed, Resumed};
+pub use writes::{CommitError, Expired, Removed, Resumed, Room};

@@ -6,12 +6,12 @@
 //!
 //! A known place stays true for as long as the chunk exists. redb writes a value anew only when a page changes that
 //! it shares with others, and it leaves pages with a single large value alone, whatever happens to their neighbours
-//! (`is_single_large_value` in redb 4.6; a test here holds it to that). Chunks of whole blobs are never written
-//! again, and are removed only when nobody holds the blob ([`super::blob`]). Volumes are never compacted.
+//! (`is_single_large_value` in redb 4.6; a test here holds it to that). Chunks of whole blobs, and of others those that
+//! are as long as a chunk can be, are never written again once they are on disk, and are removed only when nobody
+//! holds the blob ([`super::blob`]). Volumes are never compacted.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use moka::sync::Cache;
 
@@ -36,7 +36,8 @@ const VALUE: usize = KEY + 12;
 /// Places in the files of all volumes.
 pub(super) struct Offsets {
     noted: Cache<(BlobId, u32), u64>,
-    known: Cache<BlobId, Arc<Table>>,
+    /// Of whole blobs, with the number of their chunks.
+    known: Cache<BlobId, (u32, Arc<Table>)>,
 }
 
 impl fmt::Debug for Offsets {
@@ -48,7 +49,7 @@ impl fmt::Debug for Offsets {
 impl Offsets {
     pub(super) fn new() -> Arc<Self> {
         let weigh =
-            |_: &BlobId, table: &Arc<Table>| u32::try_from(table.0.len() * 8 + 64).unwrap_or(u32::MAX);
+            |_: &BlobId, (chunks, _): &(u32, Arc<Table>)| chunks.saturating_mul(8).saturating_add(128);
         let known = Cache::builder().max_capacity(KNOWN).weigher(weigh).build();
         Arc::new(Self { noted: Cache::new(NOTED), known })
     }
@@ -57,7 +58,7 @@ impl Offsets {
     pub(super) fn saw(&self, offset: u64, page: &[u8]) {
         let Some((id, index)) = chunk_of(page) else { return };
         let at = offset + VALUE as u64;
-        if let Some(table) = self.known.get(&id) {
+        if let Some((_, table)) = self.known.get(&id) {
             match table.get(index) {
                 Some(known) if known == at => return,
                 Some(_) => {
@@ -66,7 +67,7 @@ impl Offsets {
                         index,
                         "redb moved a chunk; it is no longer served from its file"
                     );
-                    table.forget(index);
+                    table.set(index, 0);
                 }
                 None => {}
             }
@@ -81,30 +82,39 @@ impl Offsets {
 
     /// The known places of a whole blob of so many chunks.
     pub(super) fn table(&self, id: BlobId, chunks: u32) -> Arc<Table> {
-        self.known.get_with(id, || Arc::new(Table((0..chunks).map(|_| AtomicU64::new(0)).collect())))
+        self.known.get_with(id, || (chunks, Arc::default())).1
+    }
+
+    /// A blob is whole now: what is known of it outlasts those who hold it.
+    pub(super) fn keep(&self, id: BlobId, chunks: u32, table: &Arc<Table>) {
+        self.known.insert(id, (chunks, Arc::clone(table)));
     }
 
     /// The chunk is where it was noted to be.
     pub(super) fn confirm(&self, table: &Table, id: BlobId, index: u32, at: u64) {
-        if let Some(place) = table.0.get(index as usize) {
-            place.store(at, Ordering::Relaxed);
-            self.noted.invalidate(&(id, index));
-        }
+        table.set(index, at);
+        self.noted.invalidate(&(id, index));
     }
 }
 
-/// The known places of one blob; zero, where a file has its header, stands for none.
-pub(super) struct Table(Box<[AtomicU64]>);
+/// The known places of one blob, as far as one is known; zero, where a file has its header, stands for none.
+#[derive(Default)]
+pub(super) struct Table(RwLock<Vec<u64>>);
 
 impl Table {
     pub(super) fn get(&self, index: u32) -> Option<u64> {
-        self.0.get(index as usize).map(|at| at.load(Ordering::Relaxed)).filter(|at| *at > 0)
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        places.get(index as usize).copied().filter(|at| *at > 0)
     }
 
-    fn forget(&self, index: u32) {
-        if let Some(place) = self.0.get(index as usize) {
-            place.store(0, Ordering::Relaxed);
+    /// `index` is that of a chunk that exists.
+    fn set(&self, index: u32, at: u64) {
+        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let index = index as usize;
+        if places.len() <= index {
+            places.resize(index + 1, 0);
         }
+        places[index] = at;
     }
 }
 

@@ -120,12 +120,12 @@ impl Volume {
         &self.offsets
     }
 
-    /// The bytes of a chunk of a whole blob as the file has them, if it is known where they are.
+    /// The bytes of a chunk as the file has them, if it is known where they are.
     pub(super) fn mapped(&self, table: &Table, index: u32, len: usize) -> Option<Slice> {
         self.mapping()?.slice(table.get(index)?, len)
     }
 
-    /// Learns where the file has a chunk of a whole blob, whose bytes redb has just given.
+    /// Learns where the file has a chunk that is never written again, whose bytes redb has just given.
     pub(super) fn locate(&self, table: &Table, id: BlobId, index: u32, bytes: &[u8]) {
         if bytes.len() < offsets::LARGE {
             return;

@@ -146,8 +146,11 @@ impl Writer {
         batch
     }
 
-    /// Writes a batch and tells everybody; those for whom there is no room are told without bothering redb.
+    /// Writes a batch and tells everybody; those for whom there is no room are told without bothering redb, and so are
+    /// those whose chunk is there already: its bytes may be served from where they lie.
     fn write(&self, batch: Vec<Write>, volume: &Weak<Volume>) {
+        let (there, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|w| w.blob.has_whole(w.index));
+        there.into_iter().for_each(|write| drop(write.reply.send(Ok(()))));
         let wanted = batch.iter().map(|write| write.len as u64).sum();
         let room = match volume.upgrade().map(|volume| self.room(&volume, wanted)) {
             Some(Ok(room)) => room,

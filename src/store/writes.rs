@@ -83,6 +83,9 @@ pub struct Expired {
     pub marks: u64,
 }
 
+/// Room in a volume that is kept for one fill, until that begins or this is dropped.
+pub struct Room(Reservation);
+
 /// A resumed fill: what was known of it, where its bytes go, and the index and length of each chunk that is there.
 pub type Resumed = (PartialRecord, Blob, Vec<(u32, u32)>);
 
@@ -93,14 +96,38 @@ impl Store {
     /// # Errors
     /// [`StoreError::NoSpace`] when the expected size, or the first chunk, has no room.
     pub async fn begin_partial(&self, key: &EntryKey, record: PartialRecord) -> Result<Blob, StoreError> {
-        let inner = &self.0;
-        inner.check_open()?;
-        let size = record.expectation.representation.size.unwrap_or(0);
-        let reserved = Arc::new(self.reserve(size).await?);
-        let volume = reserved.volume().clone();
-        if volume.room()?.possible() < size.max(1) {
+        let room = self.room(record.expectation.representation.size).await?;
+        self.begin_in(room, key, record).await
+    }
+
+    /// Keeps room for a file of the expected size. Does not wait for the disk, but for a volume that must be created.
+    ///
+    /// # Errors
+    /// As [`Store::begin_partial`].
+    pub async fn room(&self, size: Option<u64>) -> Result<Room, StoreError> {
+        self.0.check_open()?;
+        let size = size.unwrap_or(0);
+        let reserved = self.reserve(size).await?;
+        if reserved.volume().room()?.possible() < size.max(1) {
             return Err(StoreError::NoSpace);
         }
+        Ok(Room(reserved))
+    }
+
+    /// [`Store::begin_partial`] in room that is kept already.
+    ///
+    /// # Errors
+    /// If the index cannot be written.
+    pub async fn begin_in(
+        &self,
+        room: Room,
+        key: &EntryKey,
+        record: PartialRecord,
+    ) -> Result<Blob, StoreError> {
+        let inner = &self.0;
+        inner.check_open()?;
+        let reserved = Arc::new(room.0);
+        let volume = reserved.volume().clone();
         let (key, leases) = (key.clone(), inner.neighbours.leases.clone());
         let begin = move |tables: &mut Tables<'_>| -> Result<Result<Blob, StoreError>, Failure> {
             let id = tables.begin_partial(&key, volume.number(), record.clone())?;
@@ -166,7 +193,7 @@ impl Store {
     /// fires when the chunk is on disk; one that is dropped means that the store was closed or its writer ended.
     ///
     /// Every chunk but the last of a whole blob has [`super::CHUNK`] bytes. A shorter one may be written and replaced
-    /// later by a longer one that begins with it.
+    /// later by a longer one that begins with it; one of [`super::CHUNK`] bytes stays as it is.
     ///
     /// # Errors
     /// If nothing was queued: the store is closed, or the chunk is empty or too long.
@@ -320,6 +347,15 @@ impl Store {
             })
             .await?;
         Ok(Expired { partials, marks })
+    }
+
+    /// Creates the first volume, so that the first fill need not wait for it. Blocks.
+    ///
+    /// # Errors
+    /// If it cannot be created.
+    pub fn prepare(&self) -> Result<(), StoreError> {
+        self.0.check_open()?;
+        self.0.volumes.choose_or_create(0).map(drop)
     }
 
     /// Room in a volume; usually without blocking, but a new volume is created on a thread for that.

@@ -147,3 +147,53 @@ async fn readers_never_see_a_blob_without_its_bytes() {
     removed_but(&store, 0).await;
     assert_eq!(held(&store), 70_000);
 }
+
+#[tokio::test]
+async fn chunks_are_served_from_the_file_once_they_were_read_also_while_others_come_and_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let bytes = pattern(1, 5 * CHUNK + 100_000);
+    fill(&store, &key("a"), &bytes).await.unwrap();
+    let blob = store.open_blob(&digest(&bytes)).unwrap().unwrap();
+    assert!(blob.ready(0).is_none(), "nobody knows yet where it is");
+    assert!(read_blob(&blob, bytes.len() as u64).unwrap() == bytes);
+    let lent: Vec<_> = (0..6).map(|i| blob.ready(i)).collect();
+    if cfg!(target_os = "linux") {
+        assert!(lent.iter().all(Option::is_some));
+    }
+    drop(blob);
+    // The bytes that are lent keep the blob from being removed, and others from taking its place.
+    store.remove(&Selector::default()).await.unwrap();
+    for round in 2..6 {
+        fill(&store, &key("b"), &pattern(round, 4 * CHUNK + 70_000)).await.unwrap();
+        store.remove(&Selector::default()).await.unwrap();
+        removed_but(&store, usize::from(cfg!(target_os = "linux"))).await;
+    }
+    let all: Vec<u8> = lent.iter().flatten().flatten().copied().collect();
+    assert!(!cfg!(target_os = "linux") || all == bytes);
+    drop(lent);
+    removed_but(&store, 0).await;
+}
+
+#[tokio::test]
+async fn a_chunk_of_an_unfinished_file_is_lent_only_when_it_never_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&dir);
+    let bytes = pattern(1, 2 * CHUNK);
+    let blob = store.begin_partial(&key("a"), partial(None)).await.unwrap();
+    let queue = async |index, part: Bytes| {
+        store.write_chunk(&blob, index, vec![part]).await.unwrap().await.unwrap().unwrap();
+    };
+    queue(0, bytes.slice(..CHUNK)).await;
+    queue(1, bytes.slice(CHUNK..CHUNK + 300_000)).await;
+    assert!(
+        blob.read(0).unwrap() == bytes[..CHUNK] && blob.read(1).unwrap() == bytes[CHUNK..CHUNK + 300_000]
+    );
+    assert!(blob.ready(1).is_none(), "it is replaced by a longer one");
+    let lent = blob.ready(0);
+    // Written again it stays where it is, and so is right for whoever has it.
+    queue(0, bytes.slice(..CHUNK)).await;
+    queue(1, bytes.slice(CHUNK..)).await;
+    assert!(lent.is_none_or(|lent| lent == bytes[..CHUNK]));
+    assert!(read_blob(&blob, bytes.len() as u64).unwrap() == bytes);
+}
