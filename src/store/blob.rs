@@ -108,8 +108,12 @@ impl Blob {
         &self.0.volume
     }
 
-    /// Notes that a chunk is on disk.
-    pub(super) fn stored(&self, index: u32, len: u32) {
+    /// Notes that a chunk of `len` bytes is on disk.
+    pub(super) fn stored(&self, index: u32, segments: &[Bytes], len: usize) {
+        if len == CHUNK {
+            self.0.volume.locate_written(self.0.table(), self.0.id, index, segments);
+        }
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
         self.0.chunks().insert(index, len);
         if let Some(reserved) = &self.0.reserved {
             reserved.release(u64::from(len));

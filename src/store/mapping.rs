@@ -13,7 +13,14 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use bytes::Bytes;
+
 pub(super) use system::{Mapping, Slice};
+
+/// Bytes of the file that are compared at a time.
+const PIECE: usize = 64 << 10;
+/// Bytes of them that are a sample.
+const SAMPLE: usize = 256;
 
 impl Mapping {
     /// A mapping of the file at `path`; `None` where it cannot be opened or the system cannot do it.
@@ -23,13 +30,31 @@ impl Mapping {
 
     /// Whether the file has `bytes` at `offset`, read without the mapping.
     pub(super) fn has(&self, offset: u64, bytes: &[u8]) -> io::Result<bool> {
-        const PIECE: usize = 64 << 10;
-        let mut buffer = vec![0; PIECE.min(bytes.len())];
+        self.has_pieces(offset, bytes.chunks(PIECE))
+    }
+
+    /// The same, looking at the beginning of each stretch of [`PIECE`] bytes or fewer: enough to tell whether the file
+    /// has what was written a moment ago where it seems to be, and not more than that.
+    pub(super) fn has_samples(&self, offset: u64, segments: &[Bytes]) -> io::Result<bool> {
         let mut at = offset;
-        for piece in bytes.chunks(PIECE) {
-            let read = &mut buffer[..piece.len()];
-            std::os::unix::fs::FileExt::read_exact_at(self.file(), read, at)?;
-            if read != piece {
+        for segment in segments {
+            let samples = segment.chunks(PIECE).map(|piece| &piece[..piece.len().min(SAMPLE)]);
+            for (number, sample) in (0..).zip(samples) {
+                if !self.has_pieces(at + number * PIECE as u64, std::iter::once(sample))? {
+                    return Ok(false);
+                }
+            }
+            at += segment.len() as u64;
+        }
+        Ok(true)
+    }
+
+    fn has_pieces<'a>(&self, offset: u64, pieces: impl Iterator<Item = &'a [u8]>) -> io::Result<bool> {
+        let (mut buffer, mut at) = (Vec::new(), offset);
+        for piece in pieces {
+            buffer.resize(piece.len(), 0);
+            std::os::unix::fs::FileExt::read_exact_at(self.file(), &mut buffer, at)?;
+            if buffer != piece {
                 return Ok(false);
             }
             at += piece.len() as u64;
@@ -217,6 +242,12 @@ mod system {
             slice.load().unwrap();
             assert!(slice.as_ref() == bytes);
             assert!(mapping.has(edge, &bytes).unwrap() && !mapping.has(edge + 1, &bytes).unwrap());
+            let halves = bytes::Bytes::from(bytes.clone());
+            let halves = [halves.slice(..9_000), halves.slice(9_000..)];
+            assert!(
+                mapping.has_samples(edge, &halves).unwrap()
+                    && !mapping.has_samples(edge + 1, &halves).unwrap()
+            );
             assert!(mapping.slice(0, OVERLAP).is_none(), "too long for the overlap");
         }
 

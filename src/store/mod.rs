@@ -69,8 +69,9 @@
 //! committed together. Queues are bounded: 1024 changes, and 32 MiB of chunks for each volume. The index thread never
 //! waits for a volume, only the other way round. Readers use short transactions of their own and wait for nobody.
 //!
-//! A [`Blob`] is a lease: while one is alive, chunks of that blob are not removed. A chunk that is handed out owns its
-//! memory and no transaction, so a slow client keeps no freed page from being used again.
+//! A [`Blob`] is a lease: while one is alive, chunks of that blob are not removed. A chunk that is handed out is memory
+//! of its own, or a slice of the mapped file (`mapping`) together with a lease. It never holds a transaction, so a slow
+//! client keeps no page from being used again but those of its own file.
 //!
 //! `cache_bytes` is one budget for the pages that redb keeps of the index and all volumes, and most of it goes to the
 //! volume that new blobs are written to; when another volume takes that place both are reopened, which takes

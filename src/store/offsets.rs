@@ -1,8 +1,8 @@
 //! Where in a volume's file the bytes of a chunk lie, so that they can be served from there.
 //!
 //! redb has no call for that, but it shows its pages to the file below it ([`super::backend`]). A page whose only
-//! value is a chunk is recognized by its key and *noted*. When a whole blob is read, what redb gives is compared with
-//! what the file has at the noted place; only then is the place *known*.
+//! value is a chunk is recognized by its key and *noted*. What the file has at the noted place is compared with what
+//! redb gives when the chunk is read or, in samples, with what has just been written; only then is the place *known*.
 //!
 //! A known place stays true for as long as the chunk exists. redb writes a value anew only when a page changes that
 //! it shares with others, and it leaves pages with a single large value alone, whatever happens to their neighbours

@@ -137,6 +137,15 @@ impl Volume {
         }
     }
 
+    /// Learns where the file has a chunk that was written a moment ago, and is never written again.
+    pub(super) fn locate_written(&self, table: &Table, id: BlobId, index: u32, segments: &[Bytes]) {
+        if let Some(at) = self.offsets.noted(id, index)
+            && self.mapping().is_some_and(|mapping| mapping.has_samples(at, segments).unwrap_or(false))
+        {
+            self.offsets.confirm(table, id, index, at);
+        }
+    }
+
     fn mapping(&self) -> Option<&Mapping> {
         self.mapping.get_or_init(|| Mapping::open(self.handle.path())).as_ref()
     }

@@ -176,7 +176,7 @@ impl Writer {
                     volume.set_held(held);
                 }
                 for write in fits {
-                    write.blob.stored(write.index, u32::try_from(write.len).unwrap_or(u32::MAX));
+                    write.blob.stored(write.index, &write.segments, write.len);
                     let _ = write.reply.send(Ok(()));
                 }
             }

@@ -24,31 +24,33 @@ async fn a_file_is_read_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn large_chunks_are_lent_and_pin_nothing() {
+async fn large_chunks_are_lent_and_pin_nothing_but_their_blob() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&dir);
     let bytes = pattern(1, 8 * CHUNK);
     fill(&store, &key("a"), &bytes).await.unwrap();
     let blob = store.open_blob(&digest(&bytes)).unwrap().unwrap();
     let slow = blob.read(3).unwrap();
-    // With debug assertions redb forbids lending, and chunks are copied.
-    if cfg!(not(debug_assertions)) {
+    if cfg!(target_os = "linux") {
         assert_eq!(slow.as_ptr(), blob.read(3).unwrap().as_ptr(), "the same page, twice");
     }
     drop(blob);
-    // Whoever still sends this chunk neither sees it change nor keeps the rest from being used again.
+    // Whoever still sends this chunk neither sees it change nor keeps other blobs from being removed.
     store.remove(&Selector::default()).await.unwrap();
-    removed_but(&store, 0).await;
+    let left = usize::from(cfg!(target_os = "linux"));
+    removed_but(&store, left).await;
     let before = store.usage().disk_bytes;
     for round in 2..6 {
         let other = pattern(round, 8 * CHUNK);
         fill(&store, &key("b"), &other).await.unwrap();
         store.remove(&Selector::default()).await.unwrap();
-        removed_but(&store, 0).await;
+        removed_but(&store, left).await;
     }
     let after = store.usage().disk_bytes;
-    assert!(after < before + 6 * CHUNK as u64, "{before} -> {after} bytes on disk");
+    assert!(after < before + 12 * CHUNK as u64, "{before} -> {after} bytes on disk");
     assert_eq!(slow, bytes.slice(3 * CHUNK..4 * CHUNK));
+    drop(slow);
+    removed_but(&store, 0).await;
 }
 
 #[tokio::test]
@@ -107,6 +109,9 @@ async fn a_missing_or_short_chunk_is_damage() {
     let store = open(&dir);
     let bytes = pattern(1, 3 * CHUNK);
     fill(&store, &key("a"), &bytes).await.unwrap();
+    // Opened anew nothing is known of where the chunks lie, and what redb has is read.
+    store.close().await;
+    let store = open(&dir);
     let blob = store.open_blob(&digest(&bytes)).unwrap().unwrap();
     let short = Bytes::from_static(b"short");
     store.write_chunk(&blob, 1, vec![short]).await.unwrap().await.unwrap().unwrap();
