@@ -101,7 +101,7 @@ impl Default for Settings {
             max_fills: 64,
             orphan_max_bytes: None,
             far_ahead_bytes: 8 << 20,
-            lanes: 4,
+            lanes: 8,
             lanes_far: 16,
             known_entries: 10_000,
             max_followers: 4096,

@@ -12,6 +12,9 @@ use crate::store::CHUNK;
 const MEASURE: Duration = Duration::from_millis(400);
 /// What is silent for so long at the end of that is not slow but held up, and cannot be measured.
 const QUIET: Duration = Duration::from_millis(150);
+/// A look that comes so much later than it was to tells that this machine has more to do than it can, and nothing of
+/// the hub.
+const LATE: Duration = Duration::from_millis(10);
 /// For how long several lanes are measured at a time.
 const MEASURE_MORE: Duration = Duration::from_millis(250);
 /// How long further lanes may take until each has brought something.
@@ -147,6 +150,9 @@ impl Pace {
 
     /// Takes in how the fill stands.
     pub(super) fn look(&mut self, seen: &Seen) {
+        if self.next_look().is_some_and(|at| seen.now.saturating_duration_since(at) > LATE) {
+            return self.disturbed(seen);
+        }
         self.phase = match self.phase {
             Phase::Alone { window, last } => self.alone(seen, window, last),
             Phase::Starting { more, since, begun, .. } => {
@@ -162,13 +168,16 @@ impl Pace {
         };
     }
 
-    /// What was measured is worth nothing: a lane broke off.
+    /// What was measured is worth nothing: a lane broke off, or nobody had the time to look.
     pub(super) fn disturbed(&mut self, seen: &Seen) {
         let window = Window::new(seen);
         self.phase = match self.phase {
             Phase::Alone { .. } => Phase::Alone { window, last: None },
+            Phase::Starting { more, since, begun, .. } => {
+                Phase::Starting { more, since, begun, next: seen.now + OFTEN }
+            }
             Phase::Trying { more, since, .. } => Phase::Trying { more, since, window },
-            other => other,
+            settled @ Phase::Settled { .. } => settled,
         };
     }
 
@@ -325,12 +334,20 @@ mod tests {
         assert_eq!(pace.lanes(), 1);
         // A file of unknown length.
         let missing = hub.seen.missing.take();
-        hub.seen.now += MEASURE;
-        pace.look(&hub.seen);
-        hub.seen.now += QUIET;
-        hub.seen.arrived += 1 << 20;
-        pace.look(&hub.seen);
-        assert_eq!(pace.lanes(), 1);
+        for _ in 0..9 {
+            hub.seen.now = pace.next_look().expect("it still measures");
+            hub.seen.arrived += 1 << 20;
+            pace.look(&hub.seen);
+            assert_eq!(pace.lanes(), 1);
+        }
+        // Whoever looks has no time.
+        hub.seen.missing = missing;
+        for _ in 0..9 {
+            hub.seen.now = pace.next_look().expect("it still measures") + Duration::from_millis(11);
+            hub.seen.arrived += 1 << 20;
+            pace.look(&hub.seen);
+            assert_eq!(pace.lanes(), 1);
+        }
         hub.seen.missing = missing;
         while pace.lanes() == 1 {
             assert!(hub.pass(&mut pace));

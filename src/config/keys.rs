@@ -250,7 +250,7 @@ settings! {
         /// A range that begins so far ahead of a running download is fetched first.
         far_ahead: Size = "8MiB" in "64KiB"..="1TiB";
         /// Stretches of one file that are fetched at the same time, where ranges are asked for.
-        lanes: Count = "4" in "1"..="64";
+        lanes: Count = "8" in "1"..="64";
         /// Connections over which one file is fetched from a hub that gives each of them little; 1: one only.
         lanes_far: Count = "16" in "1"..="64";
         /// How files of the Mozilla layout are sent while they arrive: stream sends bytes as they come, verified
