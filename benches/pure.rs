@@ -1,8 +1,10 @@
 //! Benches of what is pure: reading requests and answers of hubs, deciding, and digesting.
 //!
-//! `cargo bench --bench pure`. What moves bytes through sockets and the disk is measured by `benches/side_by_side`.
+//! `cargo bench --bench pure`. The store has benches of its own, `benches/store.rs`; what moves bytes through sockets
+//! is measured by `benches/side_by_side`.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
@@ -11,6 +13,7 @@ use hubcache::hub::{self, Hop};
 use hubcache::model::{Digest, Expectation, Promise, Promiser, Representation, Resource, Sha256, Timestamp};
 use hubcache::policy::{Ask, Check, Held, Progress, Rules, plan, release};
 use hubcache::request::{Conditions, Range, Target, classify, select};
+use hubcache::store::CHUNK;
 use hubcache::verify::{Digester, judge};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -18,7 +21,10 @@ const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const SIZE: u64 = 5 << 30;
 
 fn main() {
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+        .configure_from_args();
     classifying(&mut criterion);
     planning(&mut criterion);
     ranges(&mut criterion);
@@ -174,31 +180,39 @@ fn expectations(c: &mut Criterion) {
     group.finish();
 }
 
-/// What hubs promise of a file.
-fn promises() -> [(&'static str, Vec<Promise>); 4] {
+/// What hubs promise of a file, singly and together.
+fn promises() -> [(&'static str, Vec<Promise>); 6] {
     let by = |by, digests: &[Digest]| digests.iter().map(|&digest| Promise { digest, by }).collect();
     [
         ("nothing", Vec::new()),
-        ("large-file", by(Promiser::LinkedEtag, &[Digest::Sha256(Sha256([1; 32]))])),
-        ("git-blob", by(Promiser::Etag, &[Digest::GitSha1([1; 20])])),
-        ("bucket", by(Promiser::GoogHash, &[Digest::Crc32c(1), Digest::Md5([1; 16])])),
+        ("sha256", by(Promiser::LinkedEtag, &[Digest::Sha256(Sha256([1; 32]))])),
+        ("git-sha1", by(Promiser::Etag, &[Digest::GitSha1([1; 20])])),
+        ("md5", by(Promiser::GoogHash, &[Digest::Md5([1; 16])])),
+        ("crc32c", by(Promiser::GoogHash, &[Digest::Crc32c(1)])),
+        ("crc32c-and-md5", by(Promiser::GoogHash, &[Digest::Crc32c(1), Digest::Md5([1; 16])])),
     ]
 }
 
+fn expected(size: u64, promises: Vec<Promise>) -> Expectation {
+    let representation = Representation { size: Some(size), ..Representation::default() };
+    Expectation { representation, promises, ..Expectation::default() }
+}
+
+/// From the first byte of a file to the verdict. SHA-256 is always computed, and the promised digests beside it.
 fn digesting(c: &mut Criterion) {
-    const PIECE: usize = 1 << 20;
-    const FILE: usize = 16 * PIECE;
-    let piece: Vec<u8> = (0..PIECE).map(|i| (i * 31 % 251).to_le_bytes()[0]).collect();
+    const FILE: usize = 16 * CHUNK;
+    let piece: Vec<u8> = (0..CHUNK).map(|i| (i * 31 % 251).to_le_bytes()[0]).collect();
     let mut group = c.benchmark_group("digest");
     group.throughput(Throughput::Bytes(FILE as u64)).sample_size(20);
     for (name, promises) in promises() {
-        group.bench_with_input(BenchmarkId::from_parameter(name), &promises, |b, promises| {
+        let expected = expected(FILE as u64, promises);
+        group.bench_with_input(BenchmarkId::from_parameter(name), &expected, |b, expected| {
             b.iter(|| {
-                let mut digester = Digester::new(promises, Some(FILE as u64));
-                for _ in 0..FILE / PIECE {
+                let mut digester = Digester::new(&expected.promises, expected.representation.size);
+                for _ in 0..FILE / CHUNK {
                     digester.update(black_box(&piece));
                 }
-                digester.finish()
+                judge("onnx/model.onnx", expected, &digester.finish())
             });
         });
     }
@@ -211,11 +225,7 @@ fn judging(c: &mut Criterion) {
         let mut digester = Digester::new(&promises, Some(2048));
         digester.update(&[7; 2048]);
         let found = digester.finish();
-        let expected = Expectation {
-            representation: Representation { size: Some(2048), ..Representation::default() },
-            promises,
-            ..Expectation::default()
-        };
+        let expected = expected(2048, promises);
         group.bench_function(name, |b| b.iter(|| judge("onnx/model.onnx", black_box(&expected), &found)));
     }
     group.finish();
