@@ -25,7 +25,7 @@ const HEAD: usize = 2048;
 const USED_EVERY: u64 = 1000;
 
 /// The answers.
-pub(super) struct Hot(Cache<Box<str>, Arc<Answer>>);
+pub(super) struct Hot(Cache<String, Arc<Answer>>);
 
 struct Answer {
     /// How many changes the store had seen.
@@ -39,7 +39,7 @@ struct Answer {
 
 impl Hot {
     pub(super) fn new() -> Self {
-        let weigh = |path: &Box<str>, answer: &Arc<Answer>| {
+        let weigh = |path: &String, answer: &Arc<Answer>| {
             u32::try_from(path.len() + HEAD + answer.body.len()).unwrap_or(u32::MAX)
         };
         Self(Cache::builder().max_capacity(MOST).weigher(weigh).build())
@@ -84,7 +84,7 @@ impl Hot {
             body,
             used_at: AtomicU64::new(0),
         };
-        self.0.insert(head.uri.path().into(), Arc::new(answer));
+        self.0.insert(head.uri.path().to_owned(), Arc::new(answer));
     }
 }
 

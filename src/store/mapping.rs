@@ -231,11 +231,11 @@ mod system {
 
         #[test]
         fn stretches_across_the_edge_of_a_window_are_whole() {
-            let mut file = tempfile::tempfile().unwrap();
+            let file = tempfile::tempfile().unwrap();
             file.set_len(3 * WINDOW).unwrap();
             let edge = WINDOW - 10_000;
             let bytes: Vec<u8> = (0..20_000u32).map(|i| i.to_le_bytes()[0]).collect();
-            std::os::unix::fs::FileExt::write_all_at(&mut file, &bytes, edge).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &bytes, edge).unwrap();
             let mapping = Mapping::of(file).unwrap();
             let slice = mapping.slice(edge, bytes.len()).unwrap();
             assert!(slice.is_resident(), "it was written a moment ago");

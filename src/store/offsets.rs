@@ -130,6 +130,8 @@ fn chunk_of(page: &[u8]) -> Option<(BlobId, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::btree_map::{BTreeMap, Entry};
+
     use redb::{Database, ReadableDatabase, TableDefinition};
 
     use super::*;
@@ -143,8 +145,8 @@ mod tests {
         let path = dir.path().join("db");
         let database = Database::create(&path).unwrap();
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut held = std::collections::BTreeMap::new();
-        let mut places = std::collections::BTreeMap::new();
+        let mut held = BTreeMap::new();
+        let mut places = BTreeMap::new();
         for round in 0..60u64 {
             let txn = database.begin_write().unwrap();
             let mut table = txn.open_table(CHUNKS).unwrap();
@@ -154,13 +156,13 @@ mod tests {
                     table.remove(key).unwrap();
                     held.remove(&key);
                     places.remove(&key);
-                } else if !held.contains_key(&key) {
+                } else if let Entry::Vacant(free) = held.entry(key) {
                     let large = rng.bool();
                     let len = if large { rng.usize(LARGE..4 * LARGE) } else { rng.usize(1..3000) };
                     let mut value = vec![0; len];
                     rng.fill(&mut value);
                     table.insert(key, value.as_slice()).unwrap();
-                    held.insert(key, value);
+                    free.insert(value);
                 }
             }
             drop(table);
