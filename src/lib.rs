@@ -7,10 +7,11 @@
 //! # The way of a request
 //!
 //! ```text
-//! listen ──► proxy::handle ──► request::classify          which hub, which file or question
+//! listen ──► proxy::handle ──► proxy::hot               ready, if it was asked for a moment ago
+//!                 │            request::classify          which hub, which file or question
 //!                 │            cache::look_up             what is held and known
 //!                 │            policy::plan               serve, tell, check, inquire, fill, fail
-//!                 ├──► serve   store ──► body::Stored     a hit: chunks of redb, no copy
+//!                 ├──► serve   store ──► body::Stored     a hit: slices of the mapped volume, no copy
 //!                 ├──► check   cache ──► upstream (HEAD)  one question for all who ask
 //!                 ├──► ask     cache ──► upstream (GET)   the same for a question to the API
 //!                 ├──► fill    cache ──► upstream (GET)   one download for all who ask
