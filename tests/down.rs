@@ -137,6 +137,7 @@ fn a_hub_that_answers_a_probe_is_asked_again_and_both_are_logged_once() {
     assert!(of(&scene.get(2), "proxy-status").starts_with(DOWN));
     scene.hub.behave();
     until_well(|| scene.get(2)).assert_is(200, b"file 2", "after the probe");
+    scene.daemon.wait_for_log("the hub answers again");
     let log = scene.daemon.log();
     assert_eq!(log.matches("the hub is down; it is probed").count(), 1, "{log}");
     assert_eq!(log.matches("the hub answers again").count(), 1, "{log}");

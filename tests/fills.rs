@@ -461,7 +461,7 @@ fn gzip_that_was_not_asked_for_is_decoded_and_checked() {
     assert_eq!(reply.header("content-encoding"), None);
     let again = client::get(&url);
     assert_eq!(again.header("content-length"), Some(bytes.len().to_string().as_str()));
-    assert!(daemon.log().contains("standing=\"verified\"") || daemon.log().contains("standing=verified"));
+    daemon.wait_for_log("standing=\"verified\"");
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn explain_tells_of_a_held_file_what_it_is_and_why_it_is_served() {
 
 #[test]
 fn explain_tells_what_would_be_asked_for_a_cold_file() {
-    let scene = Scene::start();
+    let mut scene = Scene::start();
     let branch = scene.explain(&[CONFIG]);
     assert_eq!(step(&branch, 0), json!(["ask", null, null]), "{branch:#}");
     assert_eq!(step(&branch, 1), json!(["download", null, "hubcache; fwd=uri-miss; stored"]));
@@ -254,6 +254,7 @@ fn explain_tells_what_would_be_asked_for_a_cold_file() {
     assert_eq!(known["known"]["size_bytes"], 2);
     let caller = scene.explain(&["-H", "Authorization: Bearer hf_secret", &pinned]);
     assert_eq!(caller["steps"][1]["action"], "private");
+    assert!(scene.daemon.terminate().success());
     assert!(!scene.daemon.log().contains("hf_secret"));
 }
 
