@@ -27,8 +27,8 @@ use tracing_subscriber::EnvFilter;
 use hubcache::cache::{self, Cache, Fetcher};
 use hubcache::model::{Commit, EntryKey, Hub, HubRoot, Roots, Sha256, Timestamp};
 use hubcache::policy::{Ask, Check, Held, Plan, Rules, plan};
-use hubcache::proxy::Proxy;
-use hubcache::request::classify;
+use hubcache::proxy::{Forwarding, Proxy};
+use hubcache::request::{Arrival, Named, classify};
 use hubcache::store::{self, Store};
 use hubcache::telemetry::Telemetry;
 use hubcache::upstream;
@@ -91,7 +91,7 @@ impl Client {
         stored.runtime.spawn(async move {
             let service = service_fn(|request| {
                 let proxy = Arc::clone(&proxy);
-                async move { Ok::<_, Infallible>(proxy.handle(request).await) }
+                async move { Ok::<_, Infallible>(proxy.handle(request, Arrival::Plain).await.response) }
             });
             // As for connections of real clients, in `hubcache::listen`.
             let connection = http1::Builder::new()
@@ -148,7 +148,7 @@ fn length(head: &str) -> usize {
 /// The proxy with its way to the hubs, where nobody listens.
 fn proxy(stored: &Stored) -> Arc<Proxy> {
     let _guard = stored.runtime.enter();
-    let roots = Roots::new(Hub::ALL.map(|hub| (hub, stored.root.clone(), Vec::new())));
+    let roots = Roots::new(Hub::ALL.map(|hub| (hub, stored.root.clone(), Vec::new(), Vec::new())));
     let telemetry = Telemetry::new("0");
     let settings = cache::Settings::default();
     let held = Cache::new(&settings, roots.clone(), stored.store.clone());
@@ -157,7 +157,7 @@ fn proxy(stored: &Stored) -> Arc<Proxy> {
     let fetcher = Fetcher::new(settings, Arc::clone(&held), Arc::new(hubs), telemetry.clone());
     // Long enough that the branch is not asked about again, however slow the machine.
     let rules = Rules { ref_ttl: std::time::Duration::from_secs(24 * 3600), ..Rules::default() };
-    Proxy::new(rules, held, Some(fetcher), telemetry)
+    Proxy::new(rules, Forwarding::default(), held, Some(fetcher), telemetry)
 }
 
 /// A request as the Python clients send it, and the status that it is to be answered with.
@@ -192,7 +192,7 @@ fn request(mut client: Client) -> Client {
 #[bench::commit(SMALL.parse::<Uri>().expect("a path"))]
 fn classified(uri: Uri) -> Uri {
     for _ in 0..TIMES {
-        let _ = black_box(classify(&Method::GET, black_box(&uri)));
+        let _ = black_box(classify(&Method::GET, black_box(&uri), &Named::Endpoint));
     }
     uri
 }

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use hubcache::hub::{self, Hop};
 use hubcache::model::{Digest, Expectation, Promise, Promiser, Representation, Resource, Sha256, Timestamp};
 use hubcache::policy::{Ask, Check, Held, Progress, Rules, plan, release};
-use hubcache::request::{Conditions, Range, Target, classify, select};
+use hubcache::request::{Conditions, Named, Range, Target, classify, select};
 use hubcache::store::CHUNK;
 use hubcache::verify::{Digester, judge};
 
@@ -55,7 +55,7 @@ fn classifying(c: &mut Criterion) {
     let mut group = c.benchmark_group("classify");
     for (name, path) in paths {
         let uri: Uri = path.parse().expect("a path of the table above");
-        group.bench_function(name, |b| b.iter(|| classify(&Method::GET, black_box(&uri))));
+        group.bench_function(name, |b| b.iter(|| classify(&Method::GET, black_box(&uri), &Named::Endpoint)));
     }
     group.finish();
 }
@@ -128,7 +128,7 @@ fn releasing(c: &mut Criterion) {
 
 fn file(path: &str) -> Resource {
     let uri: Uri = path.parse().expect("a path of this file");
-    match classify(&Method::GET, &uri) {
+    match classify(&Method::GET, &uri, &Named::Endpoint) {
         Ok(Target::File(resource)) => resource,
         other => unreachable!("{path} names a file, not {other:?}"),
     }

@@ -14,13 +14,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub use heap::keep_memory;
 pub use logs::{Log, start_log};
@@ -30,9 +30,10 @@ use crate::admin::control::Context;
 use crate::admin::{Door, control};
 use crate::cache::{self, Cache, Fetcher};
 use crate::config::Config;
-use crate::listen::{self, Drained};
+use crate::listen::{self, Drained, Handled, Interceptor, Speaks, authority};
 use crate::model::Timestamp;
-use crate::proxy::Proxy;
+use crate::policy::{Asker, Denial};
+use crate::proxy::{Forwarding, Proxy};
 use crate::store::{self, Store};
 use crate::telemetry::Telemetry;
 use crate::upstream;
@@ -43,10 +44,19 @@ pub struct Ready {
     event: &'static str,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Where clients connect that speak TLS to this server itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen_tls: Option<SocketAddr>,
     /// Where operators connect.
     pub admin: SocketAddr,
     /// The process that serves.
     pub pid: u32,
+}
+
+impl Ready {
+    fn addresses(&self) -> Vec<SocketAddr> {
+        [self.listen, self.admin].into_iter().chain(self.listen_tls).collect()
+    }
 }
 
 /// Why the program did not start, or did not end well.
@@ -56,6 +66,10 @@ pub enum Error {
     Open(store::OpenError),
     /// The hubs cannot be asked, because what their certificates are checked with cannot be read.
     Upstream(upstream::BuildError),
+    /// There is no certificate to speak TLS with.
+    Certificate(authority::CaError),
+    /// The parent proxy is this server.
+    OwnParent(Denial),
     /// An address could not be listened on.
     Bind {
         /// Its setting.
@@ -78,6 +92,8 @@ impl fmt::Display for Error {
         match self {
             Self::Open(_) => write!(f, "the data directory cannot be used"),
             Self::Upstream(_) => write!(f, "connections to the hubs cannot be set up"),
+            Self::Certificate(_) => write!(f, "TLS cannot be spoken with clients"),
+            Self::OwnParent(_) => write!(f, "the parent proxy (upstream.proxy, HTTPS_PROXY) cannot be used"),
             Self::Bind { setting, address, .. } => write!(f, "cannot listen on {address} ({setting})"),
             Self::Control(_) => write!(f, "the control socket cannot be made"),
             Self::Signals(_) => write!(f, "signals cannot be waited for"),
@@ -91,6 +107,8 @@ impl std::error::Error for Error {
         match self {
             Self::Open(e) => Some(e),
             Self::Upstream(e) => Some(e),
+            Self::Certificate(e) => Some(e),
+            Self::OwnParent(e) => Some(e),
             Self::Bind { source: e, .. } | Self::Control(e) | Self::Signals(e) => Some(e),
             Self::Task(e) => Some(e),
         }
@@ -117,10 +135,10 @@ pub async fn run(config: Config, ready: impl FnOnce(Ready)) -> Result<(), Error>
     ready(service.ready);
     let failed = tokio::select! {
         () = signals.stop() => None,
-        ended = &mut service.clients => ended.err(),
+        Some(ended) = service.clients.join_next() => ended.err(),
     };
     signals.then_exit_at_once();
-    service.stop(failed.is_none()).await;
+    service.stop().await;
     failed.map_or(Ok(()), |error| Err(Error::Task(error)))
 }
 
@@ -130,7 +148,7 @@ struct Service {
     store: Store,
     fetcher: Option<Arc<Fetcher>>,
     door: Arc<Door>,
-    clients: JoinHandle<Drained>,
+    clients: JoinSet<Drained>,
     stop_clients: watch::Sender<bool>,
     operators: JoinHandle<Drained>,
     stop_operators: watch::Sender<bool>,
@@ -144,21 +162,30 @@ const OPERATOR_LIMITS: listen::Limits = listen::Limits {
     idle_timeout: Duration::from_secs(120),
     write_timeout: Duration::from_secs(30),
     max_connections: 64,
+    max_per_client: 64,
 };
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
     async fn start(config: Config, store: Store) -> Result<Self, Error> {
-        let Config { offline, listen, admin, store: settings, upstream, cache, policy, log: _ } = config;
-        let client_listener = bind("listen.address", listen.address).await?;
-        let operator_listener = bind("admin.address", admin.address).await?;
-        let ready = Ready {
-            event: "ready",
-            listen: local_address("listen.address", &client_listener, listen.address)?,
-            admin: local_address("admin.address", &operator_listener, admin.address)?,
-            pid: std::process::id(),
+        let Config { offline, listen, egress, admin, store: settings, mut upstream, cache, policy, log: _ } =
+            config;
+        let doors = Doors::open(&listen, &admin).await?;
+        let ready = doors.ready;
+        let interceptor = listen.intercept.enabled.then(|| interceptor(&listen.intercept)).transpose()?;
+        let forwarding = Forwarding {
+            egress: Arc::new(egress.listening_at(ready.addresses())),
+            intercept: interceptor.is_some(),
         };
+        upstream.egress = Arc::clone(&forwarding.egress);
+        refuse_own_parent(&upstream).await?;
+        if forwarding.egress.is_open() {
+            tracing::warn!(
+                "egress.mode is open: whoever may use this server can have it connect to any public host on ports 80 and \
+                 443"
+            );
+        }
 
         let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
         let held = Cache::new(&cache, upstream.roots.clone(), store.clone());
@@ -178,24 +205,34 @@ impl Service {
         };
         let (cache, rules, server) = (Arc::clone(&held), policy.clone(), Some(Arc::new(server)));
         let context = Context { cache, rules, offline, server };
-        let proxy = Proxy::new(policy, held, fetcher.clone(), telemetry.clone());
+        let proxy = Proxy::new(policy, forwarding, held, fetcher.clone(), telemetry.clone());
         let door = Arc::new(Door::new(store.clone(), telemetry, admin.hosts));
 
         let bound = control::bind(&settings.dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, context));
         let housekeeping = tokio::spawn(keep_house(store.clone()));
         let (stop_clients, stop) = watch::channel(false);
-        let handler = move |request, _peer| {
+        let mut clients = JoinSet::new();
+        let plain = (doors.plain, Speaks::Plain(interceptor));
+        let tls = doors.tls.map(|(listener, config)| (listener, Speaks::Tls(config)));
+        for (listener, speaks) in [plain].into_iter().chain(tls) {
             let proxy = Arc::clone(&proxy);
-            async move { proxy.handle(request).await }
-        };
-        let clients =
-            tokio::spawn(listen::serve(client_listener, listen.limits, listen.drain, handler, stop));
+            let handler = move |request, _peer, arrival| {
+                let proxy = Arc::clone(&proxy);
+                async move { Handled::from(proxy.handle(request, arrival).await) }
+            };
+            let service = listen::Service { handler, limits: listen.limits, speaks };
+            clients.spawn(listen::serve(listener, service, listen.drain, stop.clone()));
+        }
         let (stop_operators, stop) = watch::channel(false);
         let operators = tokio::spawn({
             let door = Arc::clone(&door);
-            let handler = move |request, _peer| Arc::clone(&door).handle(request);
-            listen::serve(operator_listener, OPERATOR_LIMITS, OPERATOR_DRAIN, handler, stop)
+            let handler = move |request, _peer, _arrival| {
+                let door = Arc::clone(&door);
+                async move { Handled::from(door.handle(request).await) }
+            };
+            let service = listen::Service { handler, limits: OPERATOR_LIMITS, speaks: Speaks::Plain(None) };
+            listen::serve(doors.operators, service, OPERATOR_DRAIN, stop)
         });
         Ok(Self {
             ready,
@@ -211,12 +248,12 @@ impl Service {
         })
     }
 
-    /// Stops everything; `clients_run` says whether the task that serves clients is still to be waited for.
-    async fn stop(self, clients_run: bool) {
+    /// Stops everything.
+    async fn stop(mut self) {
         self.door.stopping();
         self.stop_clients.send_replace(true);
-        if clients_run {
-            match self.clients.await {
+        while let Some(ended) = self.clients.join_next().await {
+            match ended {
                 Ok(Drained { cut: 0 }) => tracing::info!("all responses were finished"),
                 Ok(Drained { cut }) => {
                     tracing::warn!(cut, "responses were cut because the time to drain was up")
@@ -236,6 +273,64 @@ impl Service {
         self.store.close().await;
         tracing::info!("stopped");
     }
+}
+
+/// Everything that is listened on.
+struct Doors {
+    ready: Ready,
+    plain: TcpListener,
+    tls: Option<(TcpListener, Arc<rustls::ServerConfig>)>,
+    operators: TcpListener,
+}
+
+impl Doors {
+    async fn open(listen: &listen::Settings, admin: &crate::admin::Settings) -> Result<Self, Error> {
+        let plain = bind("listen.address", listen.address).await?;
+        let operators = bind("admin.address", admin.address).await?;
+        let mut ready = Ready {
+            event: "ready",
+            listen: local_address("listen.address", &plain, listen.address)?,
+            listen_tls: None,
+            admin: local_address("admin.address", &operators, admin.address)?,
+            pid: std::process::id(),
+        };
+        let tls = match &listen.tls {
+            Some(tls) => {
+                let config = listen::given(&tls.certificate, &tls.key).map_err(Error::Certificate)?;
+                let listener = bind("listen.tls_address", tls.address).await?;
+                ready.listen_tls = Some(local_address("listen.tls_address", &listener, tls.address)?);
+                Some((listener, config))
+            }
+            None => None,
+        };
+        Ok(Self { ready, plain, tls, operators })
+    }
+}
+
+/// What intercepts tunnels to hubs; an authority of our own is made where there is none.
+fn interceptor(settings: &listen::Intercept) -> Result<Arc<Interceptor>, Error> {
+    if settings.is_own && !settings.files.exist() {
+        authority::create(&settings.files, &[], SystemTime::now()).map_err(Error::Certificate)?;
+        tracing::info!(
+            certificate = %settings.files.certificate.display(),
+            "a certificate authority was made; clients must trust it: `hubcache ca export` prints it"
+        );
+    }
+    Interceptor::new(&settings.files).map(Arc::new).map_err(Error::Certificate)
+}
+
+/// A parent proxy that is this server would lead every request back here.
+async fn refuse_own_parent(settings: &upstream::Settings) -> Result<(), Error> {
+    let Some(parent) = &settings.parent else { return Ok(()) };
+    let found = tokio::net::lookup_host(parent.place.to_string()).await;
+    // One that has no address now may have one later; then every connection is checked as well.
+    for addr in found.into_iter().flatten() {
+        let is_local = std::net::UdpSocket::bind((addr.ip(), 0)).is_ok();
+        if let Err(denial) = settings.egress.address(Asker::Parent, &parent.place, addr.ip(), is_local) {
+            return Err(Error::OwnParent(denial));
+        }
+    }
+    Ok(())
 }
 
 /// The way to the hubs, on which unfinished files go on at once.

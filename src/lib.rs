@@ -7,8 +7,9 @@
 //! # The way of a request
 //!
 //! ```text
-//! listen ──► proxy::handle ──► proxy::hot               ready, if it was asked for a moment ago
-//!                 │            request::classify          which hub, which file or question
+//! listen ──► proxy::handle ──► request::named            whom it addresses: this server, a hub, another place
+//!   ▲             │            proxy::hot                 ready, if it was asked for a moment ago
+//!   │             │            request::classify          which file or question
 //!                 │            cache::look_up             what is held and known
 //!                 │            policy::plan               serve, tell, check, inquire, fill, fail
 //!                 ├──► serve   store ──► body::Stored     a hit: slices of the mapped volume, no copy
@@ -18,7 +19,8 @@
 //!                 │              │  └──► verify           every promised digest, in file order
 //!                 │              └─────► store            chunks, then the entry
 //!                 │            cache::Follower            bytes as they arrive, the last one withheld
-//!                 └──► pass    upstream                   neither: handed on, unbuffered
+//!   │             ├──► pass    upstream                   neither: handed on, unbuffered
+//!   └── passage ◄─┴──► tunnel  policy::egress             CONNECT: TLS with requests in it, or bytes both ways
 //! ```
 //!
 //! Data flows down and imports point down. The modules in order, each importing only from rows below its own or from
@@ -27,7 +29,7 @@
 //! | modules | job |
 //! |---|---|
 //! | `main`, [`cli`], [`app`], [`config`] | argv and exit code; one file a command; wiring and the order of stopping; the only place that reads settings |
-//! | [`listen`] | sockets, connections and their limits |
+//! | [`listen`] | sockets, TLS, connections and their limits; tunnels; the local certificate authority |
 //! | [`admin`], [`proxy`] | the operators' door and the control socket; the request path |
 //! | [`cache`] | one download with many readers, one question with many who wait |
 //! | [`body`], [`upstream`], [`store`] | bytes to the client; the hubs; redb |
@@ -42,7 +44,13 @@
 //! Each word has one meaning.
 //!
 //! - **Target** ([`request::Target`]): what the client addressed, a file, a question, or something to pass on.
-//! - **Hub** ([`model::Hub`]): a dialect of URLs and header fields. Its **root** is the URL where it is.
+//! - **Arrival** ([`request::Arrival`]): over which kind of connection a request came. **Named** ([`request::Named`]):
+//!   whom it addresses.
+//! - **Passage** ([`proxy::Passage`]): what a connection is for after CONNECT: a **relay** of bytes, or **interception**.
+//! - **Place** ([`model::Place`]): a host and a port in one spelling.
+//! - **Egress** ([`policy::Egress`]): the rules about where connections may go.
+//! - **Hub** ([`model::Hub`]): a dialect of URLs and header fields. Its **root** is the URL where it is, its **hosts** are
+//!   those by which clients name it.
 //! - **Resource** ([`model::Resource`]): one named file at a hub, at a **revision** that is immutable (a commit, a
 //!   version) or mutable (a branch, `main`).
 //! - **Expectation** ([`model::Expectation`]): the size and digests that a file must have, as far as known
@@ -81,7 +89,9 @@
 //! 9. Within the time that a branch is trusted it is one commit, for files and for the API. Without a hub it is one
 //!    commit too.
 //! 10. Nothing is said not to exist but what the hub said, or what follows from its list of all files.
-//! 11. Other bytes for an immutable revision are refused, both digests named.
+//! 11. Every connection goes to an address that the egress rules have allowed for whoever named it.
+//! 12. The target URI names the resource, however it came; a file fetched one way is a hit every other way.
+//! 13. Other bytes for an immutable revision are refused, both digests named.
 
 pub mod admin;
 pub mod app;

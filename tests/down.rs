@@ -368,3 +368,37 @@ fn a_running_download_waits_for_a_hub_that_falls_silent_in_the_middle() {
     // Its two tries that are left would be over before the probe if they did not wait.
     body.finish().assert_is(200, &bytes, "through the silence");
 }
+
+/// A mirror stands in for a hub that is down, for whoever sends no credentials.
+#[test]
+fn mirrors_are_asked_while_the_hub_is_down_and_sent_no_credentials() {
+    const TOKEN: &str = "hf_reader";
+    let (hub, mirror) = (ScriptedHub::start(), ScriptedHub::start());
+    let files = || (0..4).map(|i| File::direct(&format!("{i}.json"), format!("file {i}")));
+    let commit = hub.hf("acme/tiny").commit(files());
+    assert_eq!(mirror.hf("acme/tiny").commit(files()), commit);
+    let daemon = Daemon::builder()
+        .hub(&hub)
+        .set("hub.huggingface.mirrors", &format!("http://127.0.0.1:1,{}", mirror.url()))
+        .set("upstream.backoff", "5ms")
+        .set("upstream.probe_interval", "100ms")
+        .start();
+    let url = |file| format!("{}/acme/tiny/resolve/{commit}/{file}.json", daemon.url());
+    client::get(&url(0)).assert_is(200, b"file 0", "from the hub");
+    assert_eq!(mirror.requests().len(), 0, "{}", mirror.journal());
+    hub.stop();
+    client::get(&url(1)).assert_is(200, b"file 1", "from the mirror");
+    let tree = client::get(&format!("{}/api/models/acme/tiny/tree/{commit}", daemon.url()));
+    assert_eq!(tree.status, 200, "{}", tree.text());
+    // What is held already is served to anybody.
+    Request::get(&url(1)).token(TOKEN).send().assert_is(200, b"file 1", "held");
+    for seen in mirror.requests() {
+        assert_eq!(seen.header("authorization"), None, "{}", mirror.journal());
+    }
+    hub.restart();
+    until_well(|| {
+        mirror.clear();
+        client::get(&url(2))
+    })
+    .assert_is(200, b"file 2", "from the hub again");
+}

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use hubcache::model::{Entry, Expectation, HubRoot, Representation, Resource, Sha256, Standing, Timestamp};
-use hubcache::request::{Target, classify};
+use hubcache::request::{Named, Target, classify};
 use hubcache::store::{CHUNK, PartialRecord, Store, chunks_of};
 use hubcache::verify::Digester;
 
@@ -17,7 +17,7 @@ pub fn an_hour_ago() -> Timestamp {
 
 /// The file that a path of the Hugging Face or of the Mozilla layout names.
 pub fn file(path: &str) -> Resource {
-    match classify(&http::Method::GET, &path.parse().expect("a path of a bench")) {
+    match classify(&http::Method::GET, &path.parse().expect("a path of a bench"), &Named::Endpoint) {
         Ok(Target::File(resource)) => resource,
         other => unreachable!("{path} names a file, not {other:?}"),
     }

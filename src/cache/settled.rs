@@ -11,7 +11,7 @@ use crate::model::{
     Commit, Document, Hub, HubRoot, Promise, Promiser, Question, RefKey, Repo, Resource, Revision, Topic,
 };
 use crate::policy::{Holding, settle};
-use crate::request::{Target, classify};
+use crate::request::{Named, Target, classify};
 use crate::store::{RefRecord, StoreError};
 
 /// Most pages of a tree that are read; the hub lists 1,000 files on one.
@@ -165,7 +165,11 @@ impl Cache {
             let Some(listed) = api::listed(&page).filter(|_| page.status == 200) else { return Ok(None) };
             files.extend(listed.into_iter().map(|file| (file.path.clone(), file)));
             let Some(next) = &page.next else { return Ok(Some(files)) };
-            match next.parse::<Uri>().ok().and_then(|uri| classify(&Method::GET, &uri).ok()) {
+            match next
+                .parse::<Uri>()
+                .ok()
+                .and_then(|uri| classify(&Method::GET, &uri, &Named::Hub(Hub::HuggingFace)).ok())
+            {
                 Some(Target::Question(next)) => question = next.at(revision.clone()),
                 _ => return Ok(None),
             }

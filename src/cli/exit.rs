@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::admin::control;
+use crate::listen::authority::CaError;
 use crate::store::OpenError;
 use crate::{app, config, upstream};
 
@@ -118,6 +119,13 @@ impl From<config::Problems> for Failure {
     }
 }
 
+impl From<CaError> for Failure {
+    fn from(error: CaError) -> Self {
+        let (exit, remedy) = of_certificate(&error);
+        Self::caused(exit, &error, &remedy)
+    }
+}
+
 impl From<control::Failure> for Failure {
     fn from(failure: control::Failure) -> Self {
         Self::new(Exit::Other(failure.exit), failure.error)
@@ -131,6 +139,10 @@ impl From<app::Error> for Failure {
             E::Open(open) => of_open(open),
             E::Upstream(upstream::BuildError::CaBundle { .. }) => (Exit::Config, String::new()),
             E::Upstream(upstream::BuildError::Tls(_)) | E::Task(_) => (Exit::Software, String::new()),
+            E::Certificate(error) => of_certificate(error),
+            E::OwnParent(_) => {
+                (Exit::Config, "name another proxy, or none with --upstream-proxy none".to_owned())
+            }
             E::Bind { setting, source, .. } => of_bind(setting, source),
             E::Control(_) => (Exit::CantCreate, "check the data directory and $XDG_RUNTIME_DIR".to_owned()),
             E::Signals(_) => (Exit::Unavailable, String::new()),
@@ -155,6 +167,25 @@ fn of_open(error: &OpenError) -> (Exit, String) {
         }
     };
     (exit, remedy.to_owned())
+}
+
+/// What is to be done about an authority or a certificate that cannot be used.
+fn of_certificate(error: &CaError) -> (Exit, String) {
+    match error {
+        CaError::Exists(_) => {
+            (Exit::CantCreate, "`hubcache ca show` shows it; to make another, move its files away".to_owned())
+        }
+        CaError::Io(path, e) if e.kind() == io::ErrorKind::NotFound => {
+            (Exit::NoInput, format!("there is no {}; `hubcache ca init` makes an authority", path.display()))
+        }
+        CaError::Io(..) => (Exit::Io, String::new()),
+        CaError::Open(path, _) => (Exit::Config, format!("make it private: chmod 600 {}", path.display())),
+        CaError::Content(..) => (Exit::Config, String::new()),
+        CaError::Host(_) => {
+            (Exit::Usage, "give names such as hub.example.org, without a scheme or a port".to_owned())
+        }
+        CaError::Refused(_) => (Exit::Software, String::new()),
+    }
 }
 
 fn of_bind(setting: &str, error: &io::Error) -> (Exit, String) {

@@ -15,6 +15,10 @@ pub enum Scope {
     All,
     /// What concerns the data directory and the hubs.
     Store,
+    /// What concerns the certificate authority.
+    Authority,
+    /// What clients have to be told of the server.
+    Clients,
 }
 
 impl Scope {
@@ -22,6 +26,10 @@ impl Scope {
         match self {
             Self::All => true,
             Self::Store => key.section == "store" || key.section.starts_with("hub."),
+            Self::Authority => key.id == "store.dir" || key.section == "intercept",
+            Self::Clients => {
+                Self::Authority.has(key) || ["listen.address", "listen.access"].contains(&key.id)
+            }
         }
     }
 }
@@ -45,8 +53,9 @@ pub fn add(command: Command, scope: Scope) -> Command {
         .action(ArgAction::Append)
         .help("Where a hub is: mozilla=URL or huggingface=URL; can be given for each")
         .display_order(2);
+    let hub = matches!(scope, Scope::All | Scope::Store).then_some(hub);
     let settings = KEYS.iter().filter(|key| scope.has(key)).map(flag);
-    command.arg(config).arg(hub).args(settings).args_override_self(true)
+    command.arg(config).args(hub).args(settings).args_override_self(true)
 }
 
 /// Reads the settings in all layers, these flags being the last.
@@ -115,8 +124,10 @@ fn given(matches: &ArgMatches, scope: Scope) -> Vec<FlagValue> {
         };
         found.extend(place.map(|place| (place, FlagValue::new(format!("--{}", long(key)), key.id, raw))));
     }
-    let hubs = matches.get_many::<String>(HUB).into_iter().flatten();
-    found.extend(matches.indices_of(HUB).into_iter().flatten().zip(hubs.map(|text| FlagValue::hub(text))));
+    if let Ok(Some(hubs)) = matches.try_get_many::<String>(HUB) {
+        let places = matches.indices_of(HUB).into_iter().flatten();
+        found.extend(places.zip(hubs.map(|text| FlagValue::hub(text))));
+    }
     found.sort_by_key(|(place, _)| *place);
     found.into_iter().map(|(_, flag)| flag).collect()
 }

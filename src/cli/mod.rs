@@ -3,6 +3,7 @@
 //! A command reads its arguments, has the settings read, does its work and prints; what goes wrong becomes a
 //! `Failure` with an exit code from `sysexits.h`. Results go to stdout, everything else to stderr.
 
+mod ca;
 mod config;
 mod exit;
 mod explain;
@@ -13,6 +14,7 @@ mod print;
 mod reach;
 mod rm;
 mod serve;
+mod setup;
 mod show;
 mod status;
 mod target;
@@ -31,13 +33,17 @@ const LONG_ABOUT: &str = "\
 A caching proxy for machine-learning model hubs: every model file is downloaded once, verified, kept, and served \
 while it still arrives to as many clients as ask for it.
 
-Clients need no plug-in, only the address of the proxy where they would name the hub.";
+Clients need no plug-in: they name this server where they would name the hub, or use it as their proxy.";
 
 const EXAMPLES: &str = "\
 Start it, and point a client at it:
   hubcache serve
   HF_ENDPOINT=http://127.0.0.1:8470 hf download openai-community/gpt2 config.json
   curl -O http://127.0.0.1:8470/openai-community/gpt2/resolve/main/config.json
+
+As a proxy, so that clients go on naming the hubs (a stock Firefox among them):
+  hubcache serve --intercept
+  hubcache setup firefox
 
 See what it does:
   hubcache status
@@ -92,6 +98,8 @@ fn command() -> Command {
             explain::command(),
             rm::command(),
             verify::command(),
+            ca::command(),
+            setup::command(),
             config::command(),
         ])
 }
@@ -105,6 +113,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("explain", m)) => explain::run(m),
         Some(("rm", m)) => rm::run(m),
         Some(("verify", m)) => verify::run(m),
+        Some(("ca", m)) => ca::run(m),
+        Some(("setup", m)) => setup::run(m),
         Some(("config", m)) => config::run(m),
         _ => unreachable!("clap accepts the commands above and requires one"),
     }

@@ -22,8 +22,12 @@ Examples:
     hubcache serve
 
   For a whole network, with its own directory, and metrics for a collector that calls it by name
-    hubcache serve --listen 0.0.0.0:8470 --data /srv/hubcache \\
+    hubcache serve --listen 0.0.0.0:8470 --access anonymous --data /srv/hubcache \\
       --admin 0.0.0.0:8471 --admin-hosts cache.example.org
+
+  As the proxy of stock Firefoxes and Hugging Face clients, which keep naming the hubs (see `hubcache setup`)
+    hubcache serve --intercept
+    hubcache ca export > hubcache-ca.pem
 
   In front of an inner mirror with a private certificate authority
     hubcache serve --hub huggingface=https://hf.example.org --ca-bundle /etc/ssl/example.pem
@@ -59,7 +63,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
 
 /// Whoever started the server waits for this line.
 fn announce(ready: Ready) {
-    tracing::info!(listen = %ready.listen, admin = %ready.admin, "ready");
+    tracing::info!(listen = %ready.listen, listen_tls = ready.listen_tls.map(tracing::field::display), admin = %ready.admin, "ready");
     let line = serde_json::to_string(&ready).expect("addresses and numbers are JSON");
     let mut stdout = io::stdout().lock();
     if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {

@@ -61,6 +61,10 @@ fn every_help_teaches_with_examples() {
         &["verify"],
         &["config"],
         &["config", "show"],
+        &["ca"],
+        &["ca", "init"],
+        &["setup"],
+        &["setup", "firefox"],
     ];
     for path in commands {
         let text = help(path);

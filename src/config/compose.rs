@@ -1,21 +1,29 @@
 //! From what the layers say to what each module needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::keys::{Admin, Cache, HubHuggingFace, HubMozilla, Listen, Log, Store, Upstream};
+use super::keys::{
+    Admin, Cache, Egress, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Store, Upstream,
+};
 use super::{Config, Problem, Values};
-use crate::model::{Hub, Roots};
+use crate::listen::Access;
+use crate::model::{Hub, REMOTE_SETTINGS_HOSTS, Roots};
+use crate::policy::egress::Pattern;
+use crate::proxy::XET_HOSTS;
 use crate::{admin, cache, listen, policy, store, telemetry, upstream};
 
 /// The settings of every module; all values were checked before.
 pub fn config(values: &Values) -> Config {
     let said = Cache::from(values);
     let hubs = Upstream::from(values);
+    let store = store(Store::from(values));
     Config {
         offline: hubs.offline,
-        listen: listen(Listen::from(values)),
+        listen: listen(Listen::from(values), Intercept::from(values), &store),
+        egress: egress(Egress::from(values), &said),
         admin: admin(Admin::from(values)),
-        store: store(Store::from(values)),
+        store,
         upstream: upstream(hubs, said.ref_ttl, HubMozilla::from(values), HubHuggingFace::from(values)),
         policy: policy(&said),
         cache: cache(&said),
@@ -34,6 +42,20 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
         );
         problems.push(Problem { origin: values.origin("admin.address").clone(), text });
     }
+    problems.extend(half_given(values));
+    for (key, address) in
+        [("listen.address", Some(listen.address)), ("listen.tls_address", listen.tls_address)]
+    {
+        if let Some(address) = address.filter(|a| !a.ip().to_canonical().is_loopback())
+            && listen.access == Access::Local
+        {
+            let text = format!(
+                "{key} is {address}, which other machines can reach; --access anonymous (listen.access) says that \
+                 whoever reaches it may use this cache, without being asked who that is"
+            );
+            problems.push(Problem { origin: values.origin(key).clone(), text });
+        }
+    }
     let upstream = Upstream::from(values);
     if upstream.backoff > upstream.backoff_max {
         let text = "upstream.backoff is longer than upstream.backoff_max".to_owned();
@@ -42,17 +64,58 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
     problems
 }
 
-fn listen(said: Listen) -> listen::Settings {
+/// Files of which one is no use without the other.
+fn half_given(values: &Values) -> Vec<Problem> {
+    let (listen, intercept) = (Listen::from(values), Intercept::from(values));
+    let has = [
+        ("listen.tls_address", listen.tls_address.is_some()),
+        ("listen.tls_cert", listen.tls_cert.is_some()),
+        ("listen.tls_key", listen.tls_key.is_some()),
+        ("intercept.ca_cert", intercept.ca_cert.is_some()),
+        ("intercept.ca_key", intercept.ca_key.is_some()),
+    ];
+    let (tls, authority) = has.split_at(3);
+    let mut problems = Vec::new();
+    for group in [tls, authority] {
+        let given = group.iter().find(|(_, given)| *given);
+        let missing = group.iter().find(|(_, given)| !given);
+        if let (Some((given, _)), Some((missing, _))) = (given, missing) {
+            let text = format!("{given} is given, and {missing} is not; one is no use without the other");
+            problems.push(Problem { origin: values.origin(given).clone(), text });
+        }
+    }
+    problems
+}
+
+fn listen(said: Listen, intercept: Intercept, store: &store::Settings) -> listen::Settings {
+    let named = intercept.ca_cert.zip(intercept.ca_key);
+    let files = named.clone().map(|(certificate, key)| listen::authority::Files { certificate, key });
+    let files = files.unwrap_or_else(|| listen::authority::Files::of(&store.dir));
+    let intercept = listen::Intercept { enabled: intercept.enabled, files, is_own: named.is_none() };
+    let tls = said.tls_address.zip(said.tls_cert).zip(said.tls_key);
     listen::Settings {
         address: said.address,
+        tls: tls.map(|((address, certificate), key)| listen::Tls { address, certificate, key }),
+        intercept,
         limits: listen::Limits {
             header_timeout: said.header_timeout,
             idle_timeout: said.idle_timeout,
             write_timeout: said.write_timeout,
             max_connections: said.max_connections.as_usize(),
+            max_per_client: said.max_connections_per_client.as_usize(),
         },
         drain: said.drain,
     }
+}
+
+fn egress(said: Egress, cache: &Cache) -> policy::Egress {
+    let hosts = Hub::ALL.into_iter().flat_map(Hub::hosts).chain(&REMOTE_SETTINGS_HOSTS);
+    let mut known: Vec<_> = hosts.map(|host| Pattern::host(host)).collect();
+    // Whoever is told that a file is there must get there.
+    if cache.xet_above.is_some() {
+        known.push(Pattern::below(XET_HOSTS, 443));
+    }
+    policy::Egress::new(said.mode, said.allow, known)
 }
 
 fn admin(said: Admin) -> admin::Settings {
@@ -78,9 +141,11 @@ fn upstream(
 ) -> upstream::Settings {
     upstream::Settings {
         roots: Roots::new([
-            (Hub::Mozilla, mozilla.url, mozilla.equivalent),
-            (Hub::HuggingFace, huggingface.url, huggingface.equivalent),
+            (Hub::Mozilla, mozilla.url, mozilla.equivalent, mozilla.mirrors),
+            (Hub::HuggingFace, huggingface.url, huggingface.equivalent, huggingface.mirrors),
         ]),
+        egress: Arc::default(),
+        parent: None,
         ca_bundle: said.ca_bundle,
         connect_timeout: said.connect_timeout,
         head_timeout: said.head_timeout,

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::layers::Values;
-use super::setting::{Count, Raw, Refusal, Setting, Size};
+use super::setting::{Bypass, Count, ProxyAddress, Raw, Refusal, Setting, Size};
 use crate::admin::HostName;
+use crate::listen::Access;
 use crate::model::HubRoot;
+use crate::policy::egress::{Mode, Pattern};
 use crate::policy::{Delivery, Uploads};
 use crate::telemetry::log::{Format, Level};
 
@@ -139,6 +141,16 @@ settings! {
     ["listen"] Listen {
         /// Where clients connect. Port 0 lets the system choose one; the line that `serve` prints tells which.
         address: SocketAddr = "127.0.0.1:8470" as "listen";
+        /// Who may use this server: local is this machine, anonymous is whoever reaches the port, without being asked
+        /// who that is. Other addresses than loopback can be listened on with anonymous only.
+        access: Access = "local" as "access";
+        /// Where clients connect that speak TLS to this server itself, by its own name or by that of a hub which their
+        /// DNS leads here.
+        tls_address: Option<SocketAddr> = "none" as "listen-tls";
+        /// A file with the PEM certificate for tls_address, and behind it those that lead to a root.
+        tls_cert: Option<PathBuf> = "none" as "cert";
+        /// A file with the PEM key for it, which only its owner may be able to read.
+        tls_key: Option<PathBuf> = "none" as "key";
         /// How long a client may take to send the head of a request.
         header_timeout: Duration = "10s" in "100ms"..="1h";
         /// How long a connection is kept open between two requests, and how long a request's body may pause.
@@ -147,10 +159,32 @@ settings! {
         write_timeout: Duration = "300s" in "100ms"..="1d";
         /// Connections at a time; further ones wait until one ends.
         max_connections: Count = "16384" in "1"..="1000000";
+        /// Connections at a time from one address, or one IPv6 network of 64 bits; further ones are closed.
+        max_connections_per_client: Count = "1024" in "1"..="1000000";
         /// How long responses may go on after SIGTERM before they are cut.
         drain: Duration = "30s" in "0s"..="1h";
     }
 
+    /// Tunnels (CONNECT) to the hosts of hubs.
+    ["intercept"] Intercept {
+        /// Requests in tunnels to hubs are answered from the cache, for clients that trust the certificate authority
+        /// of this server; without it they are relayed unseen.
+        enabled: bool = "false" as "intercept";
+        /// A file with the PEM certificate of another authority that is to issue the certificates, and behind it those
+        /// that lead to a root. Without it: that of `hubcache ca`.
+        ca_cert: Option<PathBuf> = "none";
+        /// A file with the PEM key of that authority, which only its owner may be able to read.
+        ca_key: Option<PathBuf> = "none";
+    }
+    /// Where connections may go.
+    ["egress"] Egress {
+        /// What clients may name: with closed the hosts of hubs and of Remote Settings, and what is listed; with open
+        /// every host. What names stand for is checked all the same.
+        mode: Mode = "closed";
+        /// What is allowed beside that: NAME, *.NAME, an address or a network, each with :PORT, :* or without, which
+        /// means 80 and 443. Addresses that are not public are connected to only if they are listed as such.
+        allow: Vec<Pattern> = "";
+    }
     /// The operators' door: /healthz, /readyz and /metrics.
     ["admin"] Admin {
         /// Where the operators' door listens. Port 0 lets the system choose one.
@@ -183,6 +217,8 @@ settings! {
         url: HubRoot = "https://model-hub.mozilla.org";
         /// Further URLs of the same hub: what was fetched from them is served as this one's.
         equivalent: Vec<HubRoot> = "";
+        /// URLs that are asked in this order while the hub is down, and count as equivalent. They are sent no credentials.
+        mirrors: Vec<HubRoot> = "";
     }
 
     /// The hub of Hugging Face.
@@ -191,12 +227,21 @@ settings! {
         url: HubRoot = "https://huggingface.co";
         /// Further URLs of the same hub: what was fetched from them is served as this one's.
         equivalent: Vec<HubRoot> = "";
+        /// URLs that are asked in this order while the hub is down, and count as equivalent. They are sent no credentials.
+        mirrors: Vec<HubRoot> = "";
     }
 
     /// How hubs are asked.
     ["upstream"] Upstream {
         /// No hub is ever asked: what is held is served, and what is not is refused with the command that would bring it.
         offline: bool = "false" as "offline";
+        /// A parent proxy through which hubs are reached. Without it HTTPS_PROXY is read, for hubs over TLS.
+        proxy: Option<ProxyAddress> = "none";
+        /// Hosts that are reached past the parent proxy: names, which stand for all below them too, addresses, networks.
+        /// Without it NO_PROXY is read.
+        no_proxy: Vec<Bypass> = "";
+        /// A file with the user name and the password for the parent proxy, with a colon between.
+        proxy_credentials: Option<PathBuf> = "none";
         /// A file of PEM certificates that are trusted beside those of the system.
         ca_bundle: Option<PathBuf> = "none" as "ca-bundle";
         /// How long connecting to a hub may take, TLS included.

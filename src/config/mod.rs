@@ -10,6 +10,7 @@ mod compose;
 mod file;
 mod keys;
 mod layers;
+mod parent;
 mod problem;
 mod setting;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub offline: bool,
     /// The listener that clients talk to.
     pub listen: listen::Settings,
+    /// Where connections may go.
+    pub egress: policy::Egress,
     /// The operators' door.
     pub admin: admin::Settings,
     /// The data directory.
@@ -66,7 +69,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     if !problems.is_empty() {
         return Err(Problems(problems));
     }
-    Ok(Loaded { config: compose::config(&values), values, files })
+    let parent = parent::parent(&values, sources).map_err(|problem| Problems(vec![problem]))?;
+    let mut config = compose::config(&values);
+    config.upstream.parent = parent;
+    Ok(Loaded { config, values, files })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod names;
 mod quantities;
 
+pub use names::{Bypass, ProxyAddress};
 pub use quantities::{Count, Size};
 
 /// A value as a layer gives it, before its meaning is known.

@@ -88,7 +88,8 @@ fn every_default_and_every_bound_is_a_value_of_its_key() {
 fn other_value(key: &Key) -> &'static str {
     let candidates =
         ["none", "9s", "9m", "300MiB", "7", "127.0.0.9:1", "/somewhere", "https://h.example", "example.org"];
-    let words = ["stream", "verified", "json", "debug", "true", "refuse"];
+    let words =
+        ["stream", "verified", "json", "debug", "true", "refuse", "open", "anonymous", "proxy.example:3128"];
     let mut all = candidates.into_iter().chain(words);
     all.find(|v| *v != key.default && key.check(&Raw::Text((*v).into())).is_ok()).unwrap()
 }
@@ -98,8 +99,10 @@ fn every_key_is_a_line_of_a_file_a_variable_and_a_flag() {
     for key in KEYS {
         let value = other_value(key);
         let shown = |machine: &Machine| {
-            let loaded = machine.load();
-            let (_, chosen) = loaded.values.iter().find(|(k, _)| k.id == key.id).unwrap();
+            // Some values are no use without another, which is not the question here.
+            let read = layers::read(&machine.sources);
+            assert_eq!(read.problems, [], "{}", key.id);
+            let (_, chosen) = read.values.iter().find(|(k, _)| k.id == key.id).unwrap();
             assert_eq!(chosen.raw, Raw::Text(value.into()), "{}", key.id);
             chosen.origin.clone()
         };
@@ -254,4 +257,45 @@ fn values_that_contradict_each_other_are_refused() {
     machine.flag("listen.address", "127.0.0.1:0");
     machine.flag("admin.address", "127.0.0.1:0");
     machine.load();
+}
+
+#[test]
+fn other_machines_are_let_in_only_if_that_is_said() {
+    let mut machine = Machine::new();
+    machine.flag("listen.address", "0.0.0.0:8470");
+    let mistakes = machine.mistakes();
+    assert!(mistakes[0].contains("--access anonymous"), "{mistakes:?}");
+    machine.flag("listen.access", "anonymous");
+    machine.load();
+    machine.flag("listen.tls_address", "[::]:8443");
+    machine.flag("intercept.ca_key", "/x");
+    let mistakes = machine.mistakes();
+    assert!(mistakes[0].contains("listen.tls_cert is not"), "{mistakes:?}");
+    assert!(mistakes[1].contains("intercept.ca_cert is not"), "{mistakes:?}");
+}
+
+#[test]
+fn a_parent_proxy_is_named_by_the_settings_or_by_the_usual_variables() {
+    let parent = |machine: &Machine| machine.load().config.upstream.parent;
+    let mut machine = Machine::new();
+    assert!(parent(&machine).is_none());
+    machine.variable("HTTPS_PROXY", "http://me:pa%3Ass@proxy.corp:3128/");
+    let found = parent(&machine).unwrap();
+    assert_eq!(found.place.to_string(), "proxy.corp:3128");
+    assert_eq!(found.credentials.clone().unwrap().expose().as_bytes(), b"Basic bWU6cGE6c3M=");
+    assert!(!format!("{found:?}").contains("Basic"));
+    let file = machine.file("proxy", "you:secret\n");
+    machine.flag("upstream.proxy", "http://other.corp:8080");
+    machine.flag("upstream.proxy_credentials", file.to_str().unwrap());
+    let found = parent(&machine).unwrap();
+    assert_eq!(found.place.to_string(), "other.corp:8080");
+    assert_eq!(found.credentials.unwrap().expose().as_bytes(), b"Basic eW91OnNlY3JldA==");
+    machine.flag("upstream.proxy", "none");
+    assert!(parent(&machine).is_none());
+
+    let mut machine = Machine::new();
+    machine.variable("https_proxy", "socks5://me:secret@proxy:1080");
+    let mistakes = machine.mistakes();
+    assert!(mistakes[0].starts_with("https_proxy: expected the host and port"), "{mistakes:?}");
+    assert!(!mistakes[0].contains("secret"), "{mistakes:?}");
 }

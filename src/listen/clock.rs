@@ -54,6 +54,9 @@ enum Reading {
     Answering,
     /// A request with a body is being answered.
     Uploading { moved: Instant },
+    /// HTTP/2: several requests at a time. Of the `open` ones, `given` have handed over bytes and were not asked for
+    /// more since, because the client takes none. What only keeps the connection alive moves nothing.
+    Streams { open: usize, given: usize, moved: Instant },
 }
 
 impl Clock {
@@ -62,14 +65,41 @@ impl Clock {
         Self(Arc::new(Mutex::new(State { reading: Reading::Head { since: now }, writing_since: None })))
     }
 
+    /// The clock of a connection of HTTP/2 that was accepted at `now`.
+    pub fn of_streams(now: Instant) -> Self {
+        let reading = Reading::Streams { open: 0, given: 0, moved: now };
+        Self(Arc::new(Mutex::new(State { reading, writing_since: None })))
+    }
+
     /// The head of a request is complete.
     pub fn request_began(&self, has_body: bool, now: Instant) {
-        self.state().reading = if has_body { Reading::Uploading { moved: now } } else { Reading::Answering };
+        match &mut self.state().reading {
+            Reading::Streams { open, moved, .. } => (*open, *moved) = (*open + 1, now),
+            reading if has_body => *reading = Reading::Uploading { moved: now },
+            reading => *reading = Reading::Answering,
+        }
     }
 
     /// The response of a request was handed over to its end.
     pub fn request_ended(&self, now: Instant) {
-        self.state().reading = Reading::Idle { since: now };
+        match &mut self.state().reading {
+            Reading::Streams { open, moved, .. } => (*open, *moved) = (open.saturating_sub(1), now),
+            reading => *reading = Reading::Idle { since: now },
+        }
+    }
+
+    /// A response has handed over bytes, in HTTP/2.
+    pub fn gave(&self) {
+        if let Reading::Streams { given, .. } = &mut self.state().reading {
+            *given += 1;
+        }
+    }
+
+    /// A response that has handed over bytes is asked for more, or is over.
+    pub fn taken(&self, now: Instant) {
+        if let Reading::Streams { given, moved, .. } = &mut self.state().reading {
+            (*given, *moved) = (given.saturating_sub(1), now);
+        }
     }
 
     /// Bytes came in.
@@ -78,7 +108,7 @@ impl Clock {
         match &mut state.reading {
             Reading::Idle { .. } => state.reading = Reading::Head { since: now },
             Reading::Uploading { moved } => *moved = now,
-            Reading::Head { .. } | Reading::Answering => {}
+            Reading::Head { .. } | Reading::Answering | Reading::Streams { .. } => {}
         }
     }
 
@@ -104,6 +134,11 @@ impl Clock {
             Reading::Idle { since } => Some((since + limits.idle_timeout, Overdue::Idle)),
             Reading::Uploading { moved } => Some((moved + limits.idle_timeout, Overdue::Upload)),
             Reading::Answering => None,
+            Reading::Streams { open: 0, moved, .. } => Some((moved + limits.idle_timeout, Overdue::Idle)),
+            Reading::Streams { open, given, moved } if given >= open => {
+                Some((moved + limits.write_timeout, Overdue::Write))
+            }
+            Reading::Streams { .. } => None,
         };
         // A write that waits is the client's doing, whatever reading waits for.
         let writing = state.writing_since.map(|since| (since + limits.write_timeout, Overdue::Write));
@@ -127,6 +162,7 @@ mod tests {
         idle_timeout: Duration::from_secs(120),
         write_timeout: Duration::from_secs(300),
         max_connections: 1,
+        max_per_client: 1,
     };
 
     #[test]
@@ -151,5 +187,29 @@ mod tests {
         clock.request_began(true, at(21));
         clock.read(at(40));
         assert_eq!(clock.deadline(&LIMITS), Some((at(160), Overdue::Upload)));
+    }
+
+    #[test]
+    fn of_several_requests_only_those_count_that_wait_for_the_client() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let clock = Clock::of_streams(start);
+        assert_eq!(clock.deadline(&LIMITS), Some((at(120), Overdue::Idle)));
+        clock.read(at(5));
+        assert_eq!(clock.deadline(&LIMITS), Some((at(120), Overdue::Idle)), "a ping keeps nothing open");
+        clock.request_began(false, at(6));
+        clock.request_began(true, at(7));
+        assert_eq!(clock.deadline(&LIMITS), None, "both wait for the answer");
+        clock.gave();
+        assert_eq!(clock.deadline(&LIMITS), None, "one does");
+        clock.gave();
+        assert_eq!(clock.deadline(&LIMITS), Some((at(307), Overdue::Write)));
+        clock.taken(at(20));
+        assert_eq!(clock.deadline(&LIMITS), None);
+        clock.request_ended(at(21));
+        assert_eq!(clock.deadline(&LIMITS), Some((at(321), Overdue::Write)));
+        clock.taken(at(22));
+        clock.request_ended(at(23));
+        assert_eq!(clock.deadline(&LIMITS), Some((at(143), Overdue::Idle)));
     }
 }

@@ -1,28 +1,108 @@
 //! Sockets and connections: accepting, limits on them, and the end of them.
 //!
-//! Nothing here knows what a request means. A connection has at any moment at most one deadline, which depends on
+//! Nothing here knows what a request means. A connection is plain or TLS; a plain one becomes a tunnel when a CONNECT
+//! request is answered with a [`Passage`]: bytes are relayed both ways, or TLS is spoken with a certificate of the local
+//! authority (`authority`), and requests are read from that as from any other. A connection has at any moment at most one deadline, which depends on
 //! what it is doing (`clock`); a permit is held as long as the connection lives, and beyond the limit new ones
 //! wait in the kernel's queue instead of in memory.
 
+pub mod authority;
+mod clients;
 mod clock;
 mod connection;
+mod passage;
 mod server;
 mod stream;
+mod strict;
+mod tls;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::Response;
+
+pub use connection::{Handler, Service};
 pub use server::{Drained, serve};
+pub use tls::{Interceptor, given};
+
+use crate::proxy::{self, Passage};
 
 /// The settings of the listener that clients talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where to listen; port 0 lets the system choose.
     pub address: SocketAddr,
+    /// Where to speak TLS.
+    pub tls: Option<Tls>,
+    /// Whether tunnels to hubs are intercepted, and with whose certificates.
+    pub intercept: Intercept,
     /// The limits of each connection.
     pub limits: Limits,
     /// How long connections may go on after the stop.
     pub drain: Duration,
+}
+
+/// Who may use the listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// This machine; only loopback addresses are listened on.
+    Local,
+    /// Whoever reaches a port.
+    Anonymous,
+}
+
+/// The settings of the listener that speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// PEM: the certificate with its chain.
+    pub certificate: PathBuf,
+    /// PEM: its key.
+    pub key: PathBuf,
+}
+
+/// The settings of interception.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intercept {
+    /// Whether it is done.
+    pub enabled: bool,
+    /// The authority that issues certificates.
+    pub files: authority::Files,
+    /// Whether it is made where there is none; one that the operator named is not.
+    pub is_own: bool,
+}
+
+/// What is spoken on the connections of a listener.
+#[derive(Clone)]
+pub enum Speaks {
+    /// HTTP, and within tunnels what they are for; hubs' tunnels are intercepted if there is something to do it with.
+    Plain(Option<Arc<Interceptor>>),
+    /// HTTP within TLS.
+    Tls(Arc<rustls::ServerConfig>),
+}
+
+/// What a handler makes of a request: a response, and of CONNECT what the connection is for afterwards.
+pub struct Handled<B> {
+    /// The response.
+    pub response: Response<B>,
+    /// What follows on the connection.
+    pub passage: Option<Passage>,
+}
+
+impl<B> From<Response<B>> for Handled<B> {
+    fn from(response: Response<B>) -> Self {
+        Self { response, passage: None }
+    }
+}
+
+impl From<proxy::Handled> for Handled<crate::body::Body> {
+    fn from(handled: proxy::Handled) -> Self {
+        let proxy::Handled { response, passage } = handled;
+        Self { response, passage }
+    }
 }
 
 /// What bounds connections, singly and together.
@@ -36,6 +116,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Connections at a time.
     pub max_connections: usize,
+    /// Connections at a time from one address; what comes beyond is closed at once.
+    pub max_per_client: usize,
 }
 
 /// Who is at the other end of a connection.

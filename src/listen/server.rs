@@ -1,22 +1,18 @@
 //! The accept loop and its end.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
-use hyper::body::Incoming;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use super::connection::drive;
-use super::{Limits, Peer};
+use super::clients::Clients;
+use super::connection::{Handler, Service, drive};
+use super::{Peer, Speaks};
 
 // A server at its limit would otherwise say so with every connection.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -32,23 +28,18 @@ pub struct Drained {
     pub cut: usize,
 }
 
-/// Accepts connections and serves each with `handler` until `stop` turns true; then lets those that are in the
-/// middle of a response finish it, for at most `drain`.
-pub async fn serve<F, Fut, B>(
+/// Accepts connections and serves each as `service` says until `stop` turns true; then lets those that are in the middle
+/// of a response finish it, for at most `drain`.
+pub async fn serve<H: Handler>(
     listener: TcpListener,
-    limits: Limits,
+    service: Service<H>,
     drain: Duration,
-    handler: F,
     mut stop: watch::Receiver<bool>,
-) -> Drained
-where
-    F: Fn(Request<Incoming>, Peer) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let handler = Arc::new(handler);
+) -> Drained {
+    let service = Arc::new(service);
+    let limits = service.limits;
     let permits = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let clients = Clients::new(limits.max_per_client);
     let mut connections = JoinSet::new();
     let mut last_warning = None;
     loop {
@@ -61,6 +52,10 @@ where
             // An error means that whoever could say stop is gone.
             _ = stop.wait_for(|stop| *stop) => break,
         };
+        let Some(place) = clients.enter(addr.ip()) else {
+            refuse(&stream, &service.speaks);
+            continue;
+        };
         // Without it a small response would wait for the acknowledgement of the one before.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(peer = %addr, %error, "the connection was gone before it was served");
@@ -71,10 +66,10 @@ where
         {
             tracing::debug!(peer = %addr, %error, "the send buffer stays as it is");
         }
-        let (handler, stop) = (Arc::clone(&handler), stop.clone());
+        let (service, stop) = (Arc::clone(&service), stop.clone());
         connections.spawn(async move {
-            drive(stream, Peer { addr }, limits, handler.as_ref(), stop).await;
-            drop(permit);
+            drive(stream, Peer { addr }, service, stop).await;
+            drop((permit, place));
         });
     }
     // Closed first, so that a client that comes now is refused at once instead of waiting in the queue.
@@ -111,6 +106,15 @@ async fn accept(
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Tells a client, as far as that is possible at once, that it has too many connections.
+fn refuse(stream: &TcpStream, speaks: &Speaks) {
+    const TEXT: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    if matches!(speaks, Speaks::Plain(_)) {
+        // Whatever does not fit into an empty buffer is not worth waiting for.
+        let _ = stream.try_write(TEXT);
     }
 }
 

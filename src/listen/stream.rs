@@ -1,4 +1,4 @@
-//! A stream that tells the connection's clock when bytes move.
+//! A stream that tells the connection's clock when bytes move, and looks at them on their way in.
 
 use std::io;
 use std::pin::Pin;
@@ -8,18 +8,30 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::clock::Clock;
+use super::strict::Strict;
 
 /// A byte stream that is watched.
 #[derive(Debug)]
 pub struct Watched<S> {
     inner: S,
     clock: Clock,
+    strict: Option<Strict>,
 }
 
 impl<S> Watched<S> {
     /// Reports what moves through `inner` to `clock`.
     pub fn new(inner: S, clock: Clock) -> Self {
-        Self { inner, clock }
+        Self { inner, clock, strict: None }
+    }
+
+    /// The same, and lets only heads of HTTP/1.1 through that are beyond doubt.
+    pub fn strict(inner: S, clock: Clock) -> Self {
+        Self { inner, clock, strict: Some(Strict::new()) }
+    }
+
+    /// The stream itself.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 
     fn note<T>(&self, result: &Poll<io::Result<T>>) {
@@ -37,9 +49,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        let this = &mut *self;
+        let result = Pin::new(&mut this.inner).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.clock.read(Instant::now());
+            this.clock.read(Instant::now());
+            if let Some(strict) = &mut this.strict
+                && let Err(good) = strict.check(&buf.filled()[before..])
+            {
+                buf.set_filled(before + good);
+                // A control character is part of no head, so the parser refuses it and what it belongs to.
+                buf.put_slice(&[0]);
+            }
         }
         result
     }

@@ -6,23 +6,27 @@ mod digest;
 mod document;
 mod entry;
 mod outcome;
+mod place;
 mod question;
 mod representation;
 mod resource;
 mod roots;
 mod secret;
 mod time;
+mod via;
 
 pub use digest::{Digest, Sha256, hex};
 pub use document::Document;
 pub use entry::{Entry, Standing};
 pub use outcome::{AnsweredBy, Outcome};
+pub use place::{BadPlace, Host, Place};
 pub use question::{Question, Topic};
 pub use representation::{Expectation, Promise, Promiser, Representation, XetHints};
 pub use resource::{
-    Commit, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Resource, Revision, is_firefox_revision,
-    is_mozilla_version,
+    Commit, EntryKey, Hub, HubRoot, REMOTE_SETTINGS_HOSTS, RefKey, Repo, RepoKind, Resource, Revision,
+    is_firefox_revision, is_mozilla_version,
 };
 pub use roots::Roots;
 pub use secret::Secret;
 pub use time::{Timestamp, lasting};
+pub use via::{via, was_here};

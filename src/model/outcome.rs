@@ -29,9 +29,19 @@ pub enum Outcome {
     Unstored,
     /// Passed through to the hub: not a file, or not GET or HEAD.
     Passed,
+    /// A tunnel to a place that is nothing to this server was opened.
+    Relayed,
+    /// A tunnel to a hub was opened, in which requests are answered here.
+    Intercepted,
+    /// Something of this server's own: the file for browsers' automatic proxy configuration.
+    Own,
     /// A cross-origin preflight answered here.
     Preflight,
-    /// 400: the request target is malformed or forbidden.
+    /// 403: the egress rules do not allow to connect there.
+    Forbidden,
+    /// 508: the request has passed this server before.
+    Looped,
+    /// 400 or 421: the request is malformed, or for another host than its connection leads to.
     Rejected,
     /// 404, 405 or 501: nothing here has that name or does that.
     Unsupported,
@@ -78,7 +88,7 @@ pub enum AnsweredBy {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 34] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
@@ -91,7 +101,12 @@ impl Outcome {
         Self::Private,
         Self::Unstored,
         Self::Passed,
+        Self::Relayed,
+        Self::Intercepted,
+        Self::Own,
         Self::Preflight,
+        Self::Forbidden,
+        Self::Looped,
         Self::Rejected,
         Self::Unsupported,
         Self::NoUploads,
@@ -125,7 +140,12 @@ impl Outcome {
             Self::Private => "private",
             Self::Unstored => "unstored",
             Self::Passed => "passed",
+            Self::Relayed => "relayed",
+            Self::Intercepted => "intercepted",
+            Self::Own => "own",
             Self::Preflight => "preflight",
+            Self::Forbidden => "forbidden",
+            Self::Looped => "looped",
             Self::Rejected => "rejected",
             Self::Unsupported => "unsupported",
             Self::NoUploads => "no-uploads",
@@ -167,7 +187,12 @@ impl Outcome {
             | Self::Busy
             | Self::StoreFailed => AnsweredBy::Hub,
             Self::Passed
+            | Self::Relayed
+            | Self::Intercepted
+            | Self::Own
             | Self::Preflight
+            | Self::Forbidden
+            | Self::Looped
             | Self::Rejected
             | Self::Unsupported
             | Self::NoUploads
@@ -189,7 +214,7 @@ impl Outcome {
             Self::Asked => "fwd=uri-miss",
             Self::Private => "fwd=bypass; detail=private",
             Self::Unstored => "fwd=uri-miss; detail=unstored",
-            Self::Passed => "fwd=bypass",
+            Self::Passed | Self::Relayed => "fwd=bypass",
             other => {
                 let mut out = String::from("hubcache");
                 let _ = write!(out, "; detail={}", detail.unwrap_or(other.name()));

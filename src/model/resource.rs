@@ -28,6 +28,19 @@ impl Hub {
         }
     }
 
+    /// The hosts by which clients name the hub, wherever a setting says that it is.
+    pub fn hosts(self) -> &'static [&'static str] {
+        match self {
+            Self::Mozilla => &["model-hub.mozilla.org"],
+            Self::HuggingFace => &["huggingface.co", "hf.co"],
+        }
+    }
+
+    /// The hub that clients name by this host, which is in lower case.
+    pub fn of_host(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hub| hub.hosts().contains(&name))
+    }
+
     /// Where the hub is unless a setting says otherwise.
     pub fn default_root(self) -> &'static str {
         match self {
@@ -50,6 +63,13 @@ impl FromStr for Hub {
         Self::ALL.into_iter().find(|h| h.name() == s).ok_or(())
     }
 }
+
+/// Where Firefox gets its Remote Settings: the server, its attachments, and the chains of its signatures.
+pub const REMOTE_SETTINGS_HOSTS: [&str; 3] = [
+    "firefox.settings.services.mozilla.com",
+    "firefox-settings-attachments.cdn.mozilla.net",
+    "content-signature-2.cdn.mozilla.net",
+];
 
 /// The URL under which a hub is reached, without a trailing slash: the source that an entry records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -13,15 +13,20 @@ pub struct Roots(Arc<BTreeMap<Hub, Places>>);
 struct Places {
     root: HubRoot,
     equivalents: Vec<HubRoot>,
+    mirrors: Vec<HubRoot>,
 }
 
 impl Roots {
-    /// Takes a root and its equivalents for each hub that is not where it is by default.
-    pub fn new(said: impl IntoIterator<Item = (Hub, HubRoot, Vec<HubRoot>)>) -> Self {
+    /// Takes a root, its equivalents, and its mirrors, which are equivalents too, for each hub of which there is
+    /// something to say.
+    pub fn new(said: impl IntoIterator<Item = (Hub, HubRoot, Vec<HubRoot>, Vec<HubRoot>)>) -> Self {
         let default = |hub: Hub| HubRoot::parse(hub.default_root()).expect("the built-in roots are URLs");
-        let places = |hub| Places { root: default(hub), equivalents: Vec::new() };
+        let places = |hub| Places { root: default(hub), equivalents: Vec::new(), mirrors: Vec::new() };
         let mut all: BTreeMap<_, _> = Hub::ALL.into_iter().map(|hub| (hub, places(hub))).collect();
-        all.extend(said.into_iter().map(|(hub, root, equivalents)| (hub, Places { root, equivalents })));
+        all.extend(said.into_iter().map(|(hub, root, mut equivalents, mirrors)| {
+            equivalents.extend(mirrors.iter().cloned());
+            (hub, Places { root, equivalents, mirrors })
+        }));
         Self(Arc::new(all))
     }
 
@@ -35,9 +40,16 @@ impl Roots {
         &self.0[&hub].equivalents
     }
 
+    /// Where else a hub is asked while it is down, in this order.
+    pub fn mirrors(&self, hub: Hub) -> &[HubRoot] {
+        &self.0[&hub].mirrors
+    }
+
     /// Whether a hub is asked over TLS.
     pub fn any_over_tls(&self) -> bool {
-        self.0.values().any(|places| places.root.as_str().starts_with("https:"))
+        let mut asked =
+            self.0.values().flat_map(|places| std::iter::once(&places.root).chain(&places.mirrors));
+        asked.any(|root| root.as_str().starts_with("https:"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! May we serve it, from where, and how fast may it leave. Pure: settings, facts and the time go in, a decision
 //! comes out.
 
+pub mod egress;
 mod guard;
 mod plan;
 mod release;
@@ -8,6 +9,7 @@ mod settle;
 
 use std::time::Duration;
 
+pub use egress::{Asker, Denial, Egress, Scope, scope};
 pub use guard::{Guarded, guard};
 pub use plan::{Ask, Check, Held, Plan, plan};
 pub use release::{Progress, RESERVE, Release, release};

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::{Asked, Reply};
 use crate::body::Body;
-use crate::model::{Document, Outcome, Representation, Timestamp};
+use crate::model::{Document, Outcome, Representation, Timestamp, via};
 use crate::request::Conditions;
 
 /// Fields that a page of another origin may read (transformers.js and the clients that imitate huggingface_hub).
@@ -19,9 +19,16 @@ const FIELDS: usize = 16;
 pub(super) fn add_own_fields(headers: &mut HeaderMap, outcome: Outcome, detail: Option<&str>) {
     let status = outcome.cache_status(detail);
     headers.insert("cache-status", HeaderValue::try_from(status).expect("names and details are plain ASCII"));
-    headers.append(header::VIA, HeaderValue::from_static("1.1 hubcache"));
+    headers.append(header::VIA, via());
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+}
+
+/// What tells that a response came this way, where the rest of it is another server's.
+pub(super) fn add_traces(headers: &mut HeaderMap, outcome: Outcome) {
+    let status = outcome.cache_status(None);
+    headers.append("cache-status", HeaderValue::try_from(status).expect("names and details are plain ASCII"));
+    headers.append(header::VIA, via());
 }
 
 /// The head of a response about a file, without its length: 200 until somebody says otherwise.

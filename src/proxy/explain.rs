@@ -19,7 +19,7 @@ use super::{Asked, rejected, status, upload, view};
 use crate::cache::{Cache, Fetcher, FoundDocument, View};
 use crate::model::{Hub, Outcome, Question, Resource, Timestamp, Topic};
 use crate::policy::{Ask, Check, Plan, Rules, plan};
-use crate::request::{Reject, Target, classify, is_preflight};
+use crate::request::{Named, Reject, Target, classify, is_preflight};
 use crate::store::StoreError;
 
 /// Where an explanation looks.
@@ -41,7 +41,7 @@ impl Sight<'_> {
     /// When the index cannot be read.
     pub fn explain(&self, head: &Parts, now: Timestamp) -> Result<Explanation, StoreError> {
         let asked = Asked::new(head);
-        let (target, steps) = match classify(&head.method, &head.uri) {
+        let (target, steps) = match classify(&head.method, &head.uri, &Named::Endpoint) {
             _ if is_preflight(&head.method, &head.headers) => preflight(),
             Err(reject) => refused(&reject),
             Ok(Target::File(resource)) => self.file(&resource, &asked, now)?,
@@ -50,6 +50,7 @@ impl Sight<'_> {
                 let refused = upload::is_refused(self.rules, &head.method, &path_and_query);
                 (self.passed(hub), vec![if refused { no_uploads() } else { self.passing() }])
             }
+            Ok(Target::Pac | Target::Elsewhere(_) | Target::Tunnel(_)) => own(),
         };
         Ok(Explanation { method: head.method.to_string(), path: head.uri.path().to_owned(), target, steps })
     }
@@ -163,6 +164,11 @@ fn preflight() -> (Addressed, Vec<Step>) {
     let why = "a browser asks whether a page of another origin may read files; it may".to_owned();
     let step = Step::ending(Action::Preflight, Outcome::Preflight, why).status(204);
     (Addressed::Preflight, vec![step])
+}
+
+fn own() -> (Addressed, Vec<Step>) {
+    let why = "it tells browsers which hosts to reach through this server".to_owned();
+    (Addressed::Own, vec![Step::ending(Action::Own, Outcome::Own, why).status(200)])
 }
 
 fn no_uploads() -> Step {

@@ -200,7 +200,7 @@ impl Proxy {
             Err(error) => return status::of_store(&error),
         }
         if let (Outcome::Hit, Some(seen)) = (outcome, asked.seen) {
-            self.hot.keep(asked.parts, seen, resource.hub, entry, &response);
+            self.hot.keep(asked.parts, seen, resource.hub, asked.at_hub(), entry, &response);
         }
         Reply { response, outcome }
     }

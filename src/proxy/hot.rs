@@ -15,6 +15,7 @@ use moka::sync::Cache;
 use super::Reply;
 use crate::body::Body;
 use crate::model::{Entry, Hub, Outcome, Timestamp};
+use crate::request::Named;
 use crate::store::Store;
 
 /// Memory for answers, in bytes.
@@ -46,11 +47,21 @@ impl Hot {
     }
 
     /// The answer to a request, if it is ready.
-    pub(super) fn answer(&self, head: &Parts, store: &Store, now: Timestamp) -> Option<(Reply, Hub)> {
+    pub(super) fn answer(
+        &self,
+        head: &Parts,
+        named: &Named,
+        store: &Store,
+        now: Timestamp,
+    ) -> Option<(Reply, Hub)> {
         if !is_plain(head) {
             return None;
         }
-        let answer = self.0.get(head.uri.path())?;
+        let answer = match named {
+            Named::Endpoint => self.0.get(head.uri.path()),
+            Named::Hub(hub) => self.0.get(&below_hub(*hub, head.uri.path())),
+            Named::Elsewhere(_) | Named::Tunnel(_) => None,
+        }?;
         if answer.seen != store.changes() {
             return None;
         }
@@ -72,6 +83,7 @@ impl Hot {
         head: &Parts,
         seen: u64,
         hub: Hub,
+        at_hub: bool,
         entry: &Arc<Entry>,
         response: &Response<Body>,
     ) {
@@ -84,8 +96,15 @@ impl Hot {
             body,
             used_at: AtomicU64::new(0),
         };
-        self.0.insert(head.uri.path().to_owned(), Arc::new(answer));
+        let path = head.uri.path();
+        let path = if at_hub { below_hub(hub, path) } else { path.to_owned() };
+        self.0.insert(path, Arc::new(answer));
     }
+}
+
+/// The path of endpoint mode that asks for the same.
+fn below_hub(hub: Hub, path: &str) -> String {
+    ["/hub/", hub.name(), path].concat()
 }
 
 /// Whether nothing in a request but its path decides how it is answered.

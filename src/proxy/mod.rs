@@ -1,15 +1,17 @@
 //! The request path.
 //!
-//! [`Proxy::handle`] is all of it: classify, look up, plan, then serve, ask, fill, pass through or refuse. Each
-//! request ends with exactly one [`Outcome`], which is its log line, its metric and its `Cache-Status`; a body that
+//! [`Proxy::handle`] is all of it: whom does it name, what does it ask there, look up, plan, then serve, ask, fill, pass
+//! through or refuse. Each request ends with exactly one [`Outcome`], which is its log line, its metric and its `Cache-Status`; a body that
 //! ends badly after a good head is `broken` or `client-gone`.
 
 mod answer;
 mod api;
 pub mod explain;
 mod file;
+mod forward;
 mod hot;
 mod offline;
+mod pac;
 mod private;
 mod status;
 mod upload;
@@ -25,11 +27,12 @@ use hyper::body::Incoming;
 
 use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher, View};
-use crate::model::{Hub, Outcome, Timestamp};
+use crate::model::{Hub, Outcome, Timestamp, was_here};
 use crate::policy::{Check, Rules};
-use crate::request::{Reject, Target, classify, is_preflight, is_xet_read_token};
+use crate::request::{Arrival, Named, Reject, Target, classify, is_preflight, is_xet_read_token, named};
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
+pub use forward::{Forwarding, Passage, XET_HOSTS};
 use hot::Hot;
 
 /// Serves clients.
@@ -39,7 +42,16 @@ pub struct Proxy {
     /// The way to the hubs; offline there is none.
     fetcher: Option<Arc<Fetcher>>,
     telemetry: Telemetry,
+    forwarding: Forwarding,
     hot: Hot,
+}
+
+/// What becomes of a request: a response, and of CONNECT what the connection is for afterwards.
+pub struct Handled {
+    /// The response.
+    pub response: Response<Body>,
+    /// What follows on the same connection.
+    pub passage: Option<Passage>,
 }
 
 /// A response and how it is called.
@@ -48,39 +60,67 @@ struct Reply {
     outcome: Outcome,
 }
 
+/// How a request came and whom it named, kept with its head.
+#[derive(Clone, Default)]
+struct Visit {
+    arrival: Arrival,
+    at_hub: bool,
+}
+
 impl Proxy {
     /// A proxy by these rules over this cache; without a fetcher it is offline.
     pub fn new(
         rules: Rules,
+        forwarding: Forwarding,
         cache: Arc<Cache>,
         fetcher: Option<Arc<Fetcher>>,
         telemetry: Telemetry,
     ) -> Arc<Self> {
-        Arc::new(Self { rules, cache, fetcher, telemetry, hot: Hot::new() })
+        Arc::new(Self { rules, cache, fetcher, telemetry, forwarding, hot: Hot::new() })
     }
 
     /// Answers one request.
-    pub async fn handle(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
+    pub async fn handle(self: &Arc<Self>, request: Request<Incoming>, arrival: Arrival) -> Handled {
         let began = Instant::now();
         let (head, body) = request.into_parts();
         let (method, uri) = (head.method.clone(), head.uri.clone());
-        let (reply, hub) = match self.hot.answer(&head, self.cache.store(), Timestamp::now()) {
-            Some((reply, hub)) => (reply, Some(hub)),
-            // On the heap: it is large, and the future of a request is copied before it runs.
-            None => Box::pin(self.decide(head, body)).await,
+        let named = named(&head, &arrival);
+        let ready = match &named {
+            Ok(named) => self.hot.answer(&head, named, self.cache.store(), Timestamp::now()),
+            Err(_) => None,
         };
-        self.finish(reply, hub, method, uri, began)
+        let (reply, hub, passage) = match ready {
+            Some((reply, hub)) => (reply, Some(hub), None),
+            // On the heap: it is large, and the future of a request is copied before it runs.
+            None => Box::pin(self.decide(head, body, named, arrival)).await,
+        };
+        Handled { response: self.finish(reply, hub, method, uri, began), passage }
     }
 
     /// Finds out what a request asks, and answers it.
-    async fn decide(&self, head: Parts, body: Incoming) -> (Reply, Option<Hub>) {
-        let target = classify(&head.method, &head.uri);
-        let hub = target.as_ref().ok().map(Target::hub);
+    async fn decide(
+        &self,
+        mut head: Parts,
+        body: Incoming,
+        named: Result<Named, Reject>,
+        arrival: Arrival,
+    ) -> (Reply, Option<Hub>, Option<Passage>) {
+        let at_hub = named.as_ref().is_ok_and(|named| named.hub().is_some());
+        let target = named.and_then(|named| classify(&head.method, &head.uri, &named));
+        let hub = target.as_ref().ok().and_then(Target::hub);
+        head.extensions.insert(Visit { arrival, at_hub });
         let reply = match target {
+            _ if was_here(&head.headers) => status::looped(),
+            Ok(Target::Tunnel(place)) => {
+                let (reply, passage) = self.tunnel(&place).await;
+                return (reply, hub, passage);
+            }
+            Ok(Target::Elsewhere(place)) => self.forward(&place, Request::from_parts(head, body)).await,
             _ if is_preflight(&head.method, &head.headers) => preflight(),
             Err(reject) => rejected(&reject),
             Ok(Target::File(resource)) => self.file(&resource, &head).await,
             Ok(Target::Question(question)) => self.question(question, head, body).await,
+            Ok(Target::Pac) => pac::reply(&head),
             Ok(Target::Pass { path_and_query, .. })
                 if upload::is_refused(&self.rules, &head.method, &path_and_query) =>
             {
@@ -90,7 +130,7 @@ impl Proxy {
                 self.pass(hub, &path_and_query, Request::from_parts(head, body), Outcome::Passed).await
             }
         };
-        (reply, hub)
+        (reply, hub, None)
     }
 
     /// Hands a request on to a hub.
@@ -154,6 +194,7 @@ impl Proxy {
             // The query is left out: it can carry a signature.
             tracing::info!(
                 %method,
+                host = uri.authority().map(Authority::as_str),
                 path = uri.path(),
                 status,
                 outcome = last.name(),
@@ -185,7 +226,8 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn rejected(reject: &Reject) -> Reply {
     let (status, outcome) = match reject {
         Reject::UnknownHub(_) | Reject::NoMirror => (StatusCode::NOT_FOUND, Outcome::Unsupported),
-        Reject::NotOriginForm => (StatusCode::NOT_IMPLEMENTED, Outcome::Unsupported),
+        Reject::NoPath | Reject::NoTunnel => (StatusCode::NOT_IMPLEMENTED, Outcome::Unsupported),
+        Reject::Misdirected => (StatusCode::MISDIRECTED_REQUEST, Outcome::Rejected),
         _ => (StatusCode::BAD_REQUEST, Outcome::Rejected),
     };
     answer::text(status, outcome, &reject.to_string())
@@ -224,12 +266,31 @@ impl<'a> Asked<'a> {
         Self { parts, head_only: parts.method == Method::HEAD, seen: None }
     }
 
+    /// Whether the hub was named by its own host.
+    fn at_hub(&self) -> bool {
+        self.parts.extensions.get::<Visit>().is_some_and(|visit| visit.at_hub)
+    }
+
     /// The URL under which the client sees the hub, for links that must lead back here.
     fn base(&self) -> Option<String> {
-        let host = self.parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
+        let parts = self.parts;
+        let visit = parts.extensions.get::<Visit>();
+        let prefix = match visit {
+            Some(Visit { at_hub: true, .. }) => "",
+            _ if parts.uri.path().starts_with("/hub/") => "/hub/huggingface",
+            _ => "",
+        };
+        if let (Some(scheme), Some(authority)) = (parts.uri.scheme(), parts.uri.authority()) {
+            return Some(format!("{scheme}://{authority}{prefix}"));
+        }
+        let scheme = match visit.map(|visit| &visit.arrival) {
+            Some(Arrival::Tunnel(host)) => return Some(format!("https://{host}{prefix}")),
+            Some(Arrival::Tls) => "https",
+            Some(Arrival::Plain) | None => "http",
+        };
+        let host = parts.headers.get(header::HOST).and_then(|h| h.to_str().ok());
         let host = host.and_then(|h| h.parse::<Authority>().ok())?;
-        let prefix = if self.parts.uri.path().starts_with("/hub/") { "/hub/huggingface" } else { "" };
-        Some(format!("http://{host}{prefix}"))
+        Some(format!("{scheme}://{host}{prefix}"))
     }
 }
 

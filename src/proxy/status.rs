@@ -8,6 +8,7 @@ use super::{Reply, answer, chain};
 use crate::body::Body;
 use crate::cache::FillError;
 use crate::model::Outcome;
+use crate::policy::Denial;
 use crate::store::StoreError;
 use crate::upstream::{Failure, Refusal};
 
@@ -43,6 +44,7 @@ fn own_words(failure: &Failure) -> (StatusCode, Outcome) {
         }
         Failure::Unreachable(_)
         | Failure::Refused(_)
+        | Failure::Denied(_)
         | Failure::Misread(_)
         | Failure::BadRedirect(_)
         | Failure::Encoding(_)
@@ -154,6 +156,27 @@ pub(super) fn not_here(what: &str, command: &str) -> Reply {
 pub(super) fn nothing_passes() -> Reply {
     let text = "this server is offline, and what was asked for can only be had from the hub";
     with_message(StatusCode::FORBIDDEN, Outcome::Offline, text)
+}
+
+/// Something that a client named and that the egress rules do not allow.
+pub(super) fn forbidden(denial: &Denial) -> Reply {
+    tracing::info!(%denial, "a request was refused");
+    let text = format!("egress rule: {denial}");
+    let mut reply = with_message(StatusCode::FORBIDDEN, Outcome::Forbidden, &text);
+    let error = match denial {
+        Denial::Name(_) | Denial::Port(_) | Denial::RedirectPort(_) => "http_request_denied",
+        Denial::Address { .. } | Denial::Never { .. } | Denial::Own(_) => "destination_ip_prohibited",
+    };
+    answer::add_proxy_status(reply.response.headers_mut(), error, &text);
+    reply
+}
+
+/// A request that has been here before.
+pub(super) fn looped() -> Reply {
+    let text = "the request has passed this server already; some proxy leads back to it";
+    let mut reply = answer::text(StatusCode::LOOP_DETECTED, Outcome::Looped, text);
+    answer::add_proxy_status(reply.response.headers_mut(), "proxy_loop_detected", text);
+    reply
 }
 
 /// Something that could change a hub, where such requests are not handed on.

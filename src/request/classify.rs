@@ -3,8 +3,9 @@
 use http::{Method, Uri};
 
 use super::api;
+use super::named::{Named, hub_at};
 use super::path::{Reject, Segment, split};
-use crate::model::{Hub, Question, Repo, RepoKind, Resource, Revision, is_firefox_revision};
+use crate::model::{Hub, Place, Question, Repo, RepoKind, Resource, Revision, is_firefox_revision};
 
 /// What the client addressed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,33 +21,50 @@ pub enum Target {
         /// Path and query to send.
         path_and_query: String,
     },
+    /// A URL of no hub; handed on as it is, if that is allowed.
+    Elsewhere(Place),
+    /// A tunnel to this place.
+    Tunnel(Place),
+    /// The file that tells browsers which hosts to reach through this server.
+    Pac,
 }
 
 impl Target {
-    /// The hub that the request concerns.
-    pub fn hub(&self) -> Hub {
+    /// The hub that the request concerns, if any.
+    pub fn hub(&self) -> Option<Hub> {
         match self {
-            Self::File(resource) => resource.hub,
-            Self::Question(_) => Hub::HuggingFace,
-            Self::Pass { hub, .. } => *hub,
+            Self::File(resource) => Some(resource.hub),
+            Self::Question(_) => Some(Hub::HuggingFace),
+            Self::Pass { hub, .. } => Some(*hub),
+            Self::Tunnel(place) => hub_at(place),
+            Self::Elsewhere(_) | Self::Pac => None,
         }
     }
 }
 
-/// Decides what a request addresses, in this order: reserved first segments, the API and the layout of Hugging Face,
-/// the layout of the Mozilla hub, and for everything else Hugging Face uncached.
+/// Decides what a request asks of `named`. Of a hub it is what the hub's own layout says; of this server it is, in this
+/// order: reserved first segments, the API and the layout of Hugging Face, the layout of the Mozilla hub, and for
+/// everything else Hugging Face uncached.
 ///
 /// # Errors
 /// Says what is wrong with the path; the caller answers 400 (or what [`Reject`] calls for).
-pub fn classify(method: &Method, uri: &Uri) -> Result<Target, Reject> {
-    if uri.scheme().is_some() || *method == Method::CONNECT || uri.path() == "*" {
-        return Err(Reject::NotOriginForm);
-    }
+pub fn classify(method: &Method, uri: &Uri, named: &Named) -> Result<Target, Reject> {
+    let at_hub = match named {
+        Named::Tunnel(place) => return Ok(Target::Tunnel(place.clone())),
+        Named::Elsewhere(place) => return Ok(Target::Elsewhere(place.clone())),
+        Named::Hub(hub) => Some(*hub),
+        Named::Endpoint => None,
+    };
     let segments = split(uri.path())?;
-    if segments[0].text == "rs" {
+    let first = segments[0].text.as_str();
+    if at_hub.is_none() && segments.len() == 1 && first == "proxy.pac" {
+        return Ok(Target::Pac);
+    }
+    if at_hub.is_none() && first == "rs" {
         return Err(Reject::NoMirror);
     }
-    let (hub, rest, skipped) = match segments[0].text.as_str() {
+    let (hub, rest, skipped) = match first {
+        _ if at_hub.is_some() => (at_hub, &segments[..], 0),
         "hub" => {
             let name = segments.get(1).ok_or(Reject::Incomplete)?;
             let hub = name.text.parse().map_err(|()| Reject::UnknownHub(name.text.clone()))?;
@@ -181,14 +199,20 @@ mod tests {
     use super::*;
 
     fn get(path: &str) -> Result<Target, Reject> {
-        classify(&Method::GET, &path.parse::<Uri>().unwrap())
+        classify(&Method::GET, &path.parse::<Uri>().unwrap(), &Named::Endpoint)
     }
 
     fn shown(path: &str) -> String {
-        match get(path) {
+        show(get(path))
+    }
+
+    fn show(target: Result<Target, Reject>) -> String {
+        match target {
             Ok(Target::File(r)) => r.to_string(),
             Ok(Target::Question(question)) => format!("ask {question}"),
             Ok(Target::Pass { hub, path_and_query }) => format!("pass {hub} {path_and_query}"),
+            Ok(Target::Pac) => "pac".to_owned(),
+            Ok(other) => format!("{other:?}"),
             Err(reject) => format!("{reject:?}"),
         }
     }
@@ -214,6 +238,7 @@ mod tests {
             ("/datasets/x/v1.0/a", "pass huggingface /datasets/x/v1.0/a"),
             ("/", "pass huggingface /"),
             ("/rs/v1/", "NoMirror"),
+            ("/proxy.pac", "pac"),
             ("/hub/olah/x", "UnknownHub(\"olah\")"),
             ("/acme/tiny/resolve/main", "Incomplete"),
             ("/acme/resolve/v1.0/config.json", "huggingface:acme@v1.0/config.json"),
@@ -228,7 +253,7 @@ mod tests {
     #[test]
     fn other_methods_pass_to_hugging_face() {
         let uri: Uri = "/acme/tiny/v1.0/config.json".parse().unwrap();
-        let target = classify(&Method::POST, &uri).unwrap();
+        let target = classify(&Method::POST, &uri, &Named::Endpoint).unwrap();
         assert!(matches!(target, Target::Pass { hub: Hub::HuggingFace, .. }));
     }
 
@@ -277,8 +302,26 @@ mod tests {
     }
 
     #[test]
+    fn a_hub_that_is_named_reads_paths_by_its_own_layout_only() {
+        let table = [
+            (Hub::HuggingFace, "/acme/tiny/v1.0/config.json", "pass huggingface /acme/tiny/v1.0/config.json"),
+            (Hub::HuggingFace, "/acme/tiny/resolve/main/x", "huggingface:acme/tiny@main/x"),
+            (Hub::HuggingFace, "/hub/mozilla/a/b/v1.0/x", "pass huggingface /hub/mozilla/a/b/v1.0/x"),
+            (Hub::HuggingFace, "/rs/v1", "pass huggingface /rs/v1"),
+            (Hub::HuggingFace, "/api/models/a/b", "ask huggingface:a/b@main info"),
+            (Hub::Mozilla, "/acme/tiny/next/x?download=true", "mozilla:acme/tiny@next/x"),
+            (Hub::Mozilla, "/acme/tiny/resolve/main/x", "mozilla:acme/tiny@resolve/main/x"),
+            (Hub::Mozilla, "/api/models/a/b", "mozilla:api/models@a/b"),
+        ];
+        for (hub, path, want) in table {
+            let target = classify(&Method::GET, &path.parse().unwrap(), &Named::Hub(hub));
+            assert_eq!(show(target), want, "{path}");
+        }
+    }
+
+    #[test]
     fn a_target_that_is_no_path_is_refused() {
-        assert_eq!(get("http://huggingface.co/a/b/resolve/main/x"), Err(Reject::NotOriginForm));
-        assert_eq!(classify(&Method::OPTIONS, &Uri::from_static("*")), Err(Reject::NotOriginForm));
+        let star = classify(&Method::OPTIONS, &Uri::from_static("*"), &Named::Endpoint);
+        assert_eq!(star, Err(Reject::NoPath));
     }
 }

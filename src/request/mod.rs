@@ -6,11 +6,13 @@
 mod api;
 mod classify;
 mod fields;
+mod named;
 mod passed;
 mod path;
 
 pub use api::asked_paths;
 pub use classify::{Target, classify};
 pub use fields::{Conditions, Range, Selected, client_is_firefox, forces_revalidation, is_preflight, select};
+pub use named::{Arrival, Named, hub_at, named};
 pub use passed::{is_description, is_xet_read_token, is_xet_token, may_write};
 pub use path::{Reject, encode_path, encode_segment};

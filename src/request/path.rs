@@ -4,6 +4,8 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use crate::model::BadPlace;
+
 /// Longest request path that is read, in bytes.
 pub const MAX_PATH: usize = 8 * 1024;
 
@@ -30,8 +32,18 @@ pub enum Reject {
     UnknownHub(String),
     /// Something is missing behind `/hub/<name>/` or `/resolve/`.
     Incomplete,
-    /// A target that is no path: `CONNECT host:port`, `*` or an absolute URL.
-    NotOriginForm,
+    /// A target that names nothing here: `*`.
+    NoPath,
+    /// A URL that is neither http nor https.
+    Scheme,
+    /// A host or a port that is none.
+    BadPlace(BadPlace),
+    /// No `Host`, or several.
+    BadHost,
+    /// A tunnel within a tunnel, or over TLS.
+    NoTunnel,
+    /// A request for another host than that to which the connection leads.
+    Misdirected,
     /// `/rs/`: the place of the Remote Settings mirror, which this version does not have.
     NoMirror,
 }
@@ -56,9 +68,12 @@ impl fmt::Display for Reject {
                 "the path names no file; a file is /<id>/resolve/<revision>/<path> or \
                  /<organization>/<model>/<revision>/<path>",
             ),
-            Self::NotOriginForm => {
-                f.write_str("this server is addressed by path; it does not act as a forward proxy")
-            }
+            Self::NoPath => f.write_str("the target is neither a path nor a URL"),
+            Self::Scheme => f.write_str("the URL is neither http nor https"),
+            Self::BadPlace(bad) => write!(f, "{bad}"),
+            Self::BadHost => f.write_str("a request must have one Host field"),
+            Self::NoTunnel => f.write_str("a tunnel is opened over the plain listener only"),
+            Self::Misdirected => f.write_str("the connection leads to another host than the request is for"),
             Self::NoMirror => f.write_str("this server does not mirror Remote Settings"),
         }
     }
@@ -78,7 +93,7 @@ pub(super) fn split(path: &str) -> Result<Vec<Segment>, Reject> {
     if path.len() > MAX_PATH {
         return Err(Reject::TooLong);
     }
-    let rest = path.strip_prefix('/').ok_or(Reject::NotOriginForm)?;
+    let rest = path.strip_prefix('/').ok_or(Reject::NoPath)?;
     let raw: Vec<&str> = rest.split('/').collect();
     let last = raw.len() - 1;
     let mut segments = Vec::with_capacity(raw.len());

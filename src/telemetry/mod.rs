@@ -47,6 +47,7 @@ struct Shared {
     fill_seconds: Histogram,
     xet_tokens: Counter,
     xet_hints: Counter,
+    xet_tunnels: Counter,
 }
 
 impl Telemetry {
@@ -112,6 +113,12 @@ impl Telemetry {
             "Times that clients were told of a large file's place in the Xet store",
             Counter::default(),
         );
+        let xet_tunnels = register(
+            &mut registry,
+            "xet_tunnels",
+            "Tunnels that clients opened to the Xet store, from where files come past this cache",
+            Counter::default(),
+        );
         registry.register("build", "The version that is running", Info::new([("version", version)]));
         let shared = Shared {
             registry,
@@ -129,6 +136,7 @@ impl Telemetry {
             fill_seconds,
             xet_tokens,
             xet_hints,
+            xet_tunnels,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -187,6 +195,11 @@ impl Telemetry {
     /// A client asks for access to the Xet store.
     pub fn xet_token_requested(&self) {
         self.shared.xet_tokens.inc();
+    }
+
+    /// A client opened a tunnel to the Xet store.
+    pub fn xet_tunnelled(&self) {
+        self.shared.xet_tunnels.inc();
     }
 
     /// A client was told where `count` large files are in the Xet store.

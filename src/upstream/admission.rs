@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::circuit::{Circuit, Event};
 use super::holdoff::{HoldOff, Kind};
 use super::probe::Probe;
+use super::sites::Site;
 use super::trouble::Trouble;
 use super::{Client, Failure};
 use crate::model::Hub;
@@ -36,29 +37,35 @@ pub enum Condition {
 /// What is about to be sent to a hub's own origin.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asking {
-    pub(super) hub: Hub,
+    pub(super) site: Site,
     kind: Kind,
     credentialed: bool,
 }
 
 impl Asking {
     /// A request for a file.
-    pub(super) fn file(hub: Hub, credentialed: bool) -> Self {
-        Self { hub, kind: Kind::Files, credentialed }
+    pub(super) fn file(site: Site, credentialed: bool) -> Self {
+        Self { site, kind: Kind::Files, credentialed }
     }
 
     /// A request with these fields for a path below the hub's root.
-    pub(super) fn path(hub: Hub, path_and_query: &str, headers: &HeaderMap) -> Self {
+    pub(super) fn path(site: Site, path_and_query: &str, headers: &HeaderMap) -> Self {
         let credentialed =
             headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::COOKIE);
-        Self { hub, kind: Kind::of(path_and_query), credentialed }
+        Self { site, kind: Kind::of(path_and_query), credentialed }
     }
 }
 
 impl Client {
-    /// Whether a hub is down, so that nothing but a probe is sent to it.
+    /// Whether a hub is down, so that nothing but a probe is sent to it, and no mirror is there to be asked.
     pub fn is_down(&self, hub: Hub) -> bool {
-        self.admissions[&hub].circuit.borrow().open_since().is_some()
+        let has_mirror = || self.sites.for_request(hub, false, Instant::now()).len() > 1;
+        self.is_closed(Site::root(hub)) && !has_mirror()
+    }
+
+    /// Whether nothing but a probe is sent to a site.
+    pub(super) fn is_closed(&self, site: Site) -> bool {
+        site.mirror.is_none() && self.admissions[&site.hub].circuit.borrow().open_since().is_some()
     }
 
     /// How a request to a hub would fail that is not answering: at once if it is down, else by its silence.
@@ -98,7 +105,11 @@ impl Client {
         sent: impl Future<Output = Result<Response<B>, Failure>>,
     ) -> Result<Response<B>, Failure> {
         self.admit(asking)?;
-        let admission = &self.admissions[&asking.hub];
+        if asking.site.mirror.is_some() {
+            return sent.await;
+        }
+        let hub = asking.site.hub;
+        let admission = &self.admissions[&hub];
         let began = Instant::now();
         let result = sent.await;
         if let Ok(response) = &result {
@@ -107,16 +118,17 @@ impl Client {
         if let Some(event) = event(&result, began)
             && let Some(since) = admission.note(event)
         {
-            Probe::new(self, asking.hub).spawn(admission, since);
+            Probe::new(self, hub).spawn(admission, since);
         }
         result
     }
 
     /// Why a request would not be sent now.
     pub(super) fn admit(&self, asking: Asking) -> Result<(), Failure> {
-        let admitted = self.admissions[&asking.hub].admit(asking, Instant::now());
+        let Site { hub, mirror: None } = asking.site else { return Ok(()) };
+        let admitted = self.admissions[&hub].admit(asking, Instant::now());
         if admitted.is_err() {
-            self.telemetry.upstream_withheld(asking.hub);
+            self.telemetry.upstream_withheld(hub);
         }
         admitted
     }

@@ -7,6 +7,7 @@ use url::Url;
 use super::admission::Asking;
 use super::client::request_headers;
 use super::redirect::{is_redirect, same_origin, target};
+use super::sites::Site;
 use super::{Client, Failure, FileBody};
 use crate::hub::Hop;
 use crate::model::Hub;
@@ -43,10 +44,20 @@ impl Client {
     /// # Errors
     /// See [`Failure`].
     pub async fn ask(&self, hub: Hub, inquiry: &Inquiry, limit: usize) -> Result<Said, Failure> {
-        let text = format!("{}{}", self.root(hub), inquiry.path_and_query);
+        let mut round = self.sites.round(hub, false);
+        loop {
+            let answered = self.ask_at(round.site, inquiry, limit).await;
+            if let Some(result) = round.judge(answered) {
+                return result;
+            }
+        }
+    }
+
+    async fn ask_at(&self, site: Site, inquiry: &Inquiry, limit: usize) -> Result<Said, Failure> {
+        let text = format!("{}{}", self.sites.url(site), inquiry.path_and_query);
         let mut url = Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))?;
         let home = url.origin();
-        let asking = Asking::path(hub, &inquiry.path_and_query, &HeaderMap::new());
+        let asking = Asking::path(site, &inquiry.path_and_query, &HeaderMap::new());
         // Before the wait for a place among those who may be waiting for the hub.
         self.admit(asking)?;
         let mut hops = 0;
@@ -67,7 +78,7 @@ impl Client {
             if !same_origin(&home, &next) || hops > self.settings.max_redirects {
                 return Err(Failure::BadRedirect("leads away from the hub's API"));
             }
-            self.names.learn(hub, self.root(hub), &url, &next);
+            self.names.learn(site.hub, self.sites.url(site), &url, &next);
             url = next;
         }
     }

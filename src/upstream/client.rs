@@ -10,15 +10,16 @@ use http_body_util::{BodyExt as _, Full, Limited, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Origin, Url};
 
 use super::admission::{Admission, Asking, is_out_of_order};
+use super::connect::{Connector, Shared, Way};
 use super::names::Names;
 use super::redirect::{is_redirect, same_origin, target};
-use super::tls::{BuildError, connector};
+use super::sites::{Site, Sites};
+use super::tls::{BuildError, client_config};
 use super::trouble::Trouble;
 use super::{Failure, FileBody, Refusal, Settings};
 use crate::hub::{self, Hop};
@@ -36,9 +37,14 @@ const MAX_HOSTS: usize = 256;
 
 pub(super) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
+/// Connections of one way.
+pub(super) type Connections = Pool<HttpsConnector<Connector>, RequestBody>;
+
 /// Reaches the hubs.
 pub struct Client {
-    pub(super) pool: Pool<HttpsConnector<HttpConnector>, RequestBody>,
+    pools: BTreeMap<Way, Connections>,
+    pub(super) sites: Sites,
+    pub(super) connect: Arc<Shared>,
     pub(super) settings: Settings,
     pub(super) telemetry: Telemetry,
     pub(super) names: Names,
@@ -77,18 +83,29 @@ impl Client {
     /// # Errors
     /// When the CA bundle cannot be used.
     pub fn new(settings: Settings, telemetry: Telemetry) -> Result<Self, BuildError> {
-        let pool = Pool::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .pool_max_idle_per_host(settings.max_connections_per_host)
-            .http1_max_buf_size(MAX_HEAD)
-            .http1_max_headers(MAX_FIELDS)
-            .build(connector(&settings)?);
+        let sites = Sites::new(&settings.roots, settings.probe_interval);
+        let named =
+            sites.all().map(|(site, root)| (site, root.as_str() != site.hub.default_root())).collect();
+        let (egress, parent) = (Arc::clone(&settings.egress), settings.parent.clone());
+        let connect = Shared::new(egress, settings.connect_timeout, parent, named);
+        let tls = client_config(&settings)?;
+        let pool = |way| {
+            let pool = Pool::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(Duration::from_secs(60))
+                .pool_max_idle_per_host(settings.max_connections_per_host)
+                .http1_max_buf_size(MAX_HEAD)
+                .http1_max_headers(MAX_FIELDS)
+                .build((Connector::new(way, Arc::clone(&connect)), Arc::clone(&tls)).into());
+            (way, pool)
+        };
+        let ways = sites.all().flat_map(|(site, _)| [Way::Root(site), Way::Redirect(site)]);
+        let pools = ways.chain([Way::Client]).map(pool).collect();
         let names = Names::new(settings.names_ttl);
         let admission =
             |hub| (hub, Arc::new(Admission::new(hub, settings.circuit_failures, telemetry.clone())));
         let admissions = Hub::ALL.into_iter().map(admission).collect();
-        Ok(Self { pool, settings, telemetry, names, admissions, hosts: Mutex::default() })
+        Ok(Self { pools, sites, connect, settings, telemetry, names, admissions, hosts: Mutex::default() })
     }
 
     /// Where a hub is.
@@ -116,27 +133,43 @@ impl Client {
         resource: &Resource,
         credential: Option<&Secret>,
     ) -> Result<Expectation, Failure> {
-        let failure = match self.inquire_once(resource, credential).await {
-            Err(failure) if stumbled(&failure) && !self.is_down(resource.hub) => failure,
+        let mut round = self.sites.round(resource.hub, credential.is_some());
+        loop {
+            let answered = self.inquire_patiently(round.site, resource, credential).await;
+            if let Some(result) = round.judge(answered) {
+                return result;
+            }
+        }
+    }
+
+    async fn inquire_patiently(
+        &self,
+        site: Site,
+        resource: &Resource,
+        credential: Option<&Secret>,
+    ) -> Result<Expectation, Failure> {
+        let failure = match self.inquire_once(site, resource, credential).await {
+            Err(failure) if stumbled(&failure) && !self.is_closed(site) => failure,
             answered => return answered,
         };
         tracing::debug!(file = %resource, error = %failure, "asking the hub about it once more");
         tokio::time::sleep(self.settings.wait(0, None)).await;
         // Whoever else asked may have found the hub down meanwhile.
-        if self.is_down(resource.hub) {
+        if self.is_closed(site) {
             return Err(failure);
         }
-        self.inquire_once(resource, credential).await
+        self.inquire_once(site, resource, credential).await
     }
 
     async fn inquire_once(
         &self,
+        site: Site,
         resource: &Resource,
         credential: Option<&Secret>,
     ) -> Result<Expectation, Failure> {
-        let asking = Asking::file(resource.hub, credential.is_some());
+        let asking = Asking::file(site, credential.is_some());
         let mut hops = Vec::new();
-        let mut url = self.url(resource)?;
+        let mut url = self.url(site, resource)?;
         let home = url.origin();
         loop {
             let headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
@@ -150,7 +183,7 @@ impl Client {
                     break;
                 }
                 self.count_hops(&hops)?;
-                self.names.learn(resource.hub, self.root(resource.hub), &url, &next);
+                self.names.learn(resource.hub, self.sites.url(site), &url, &next);
                 url = next;
             } else if hop.status.is_success() {
                 break;
@@ -171,11 +204,27 @@ impl Client {
         want: &Want,
         credential: Option<&Secret>,
     ) -> Result<Answer, Failure> {
-        let asking = Asking::file(resource.hub, credential.is_some());
+        let mut round = self.sites.round(resource.hub, credential.is_some());
+        loop {
+            let answered = self.fetch_at(round.site, resource, want, credential).await;
+            if let Some(result) = round.judge(answered) {
+                return result;
+            }
+        }
+    }
+
+    async fn fetch_at(
+        &self,
+        site: Site,
+        resource: &Resource,
+        want: &Want,
+        credential: Option<&Secret>,
+    ) -> Result<Answer, Failure> {
+        let asking = Asking::file(site, credential.is_some());
         // Before the wait for a place among those who may be waiting for the hub.
         self.admit(asking)?;
         let mut hops = Vec::new();
-        let mut url = self.url(resource)?;
+        let mut url = self.url(site, resource)?;
         let home = url.origin();
         loop {
             let mut headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
@@ -190,7 +239,7 @@ impl Client {
             drain(body).await;
             drop(permit);
             let next = target(&url, &hop.headers)?;
-            self.names.learn(resource.hub, self.root(resource.hub), &url, &next);
+            self.names.learn(resource.hub, self.sites.url(site), &url, &next);
             url = next;
             hops.push(hop);
             self.count_hops(&hops)?;
@@ -233,10 +282,10 @@ impl Client {
         Ok(Answer { expectation, start, end, takes_ranges, body })
     }
 
-    fn url(&self, resource: &Resource) -> Result<Url, Failure> {
+    fn url(&self, site: Site, resource: &Resource) -> Result<Url, Failure> {
         let repo = self.name_of(resource.hub, &resource.repo);
         let path = hub::file_path(&Resource { repo, ..resource.clone() });
-        let text = format!("{}{path}", self.root(resource.hub));
+        let text = format!("{}{path}", self.sites.url(site));
         Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))
     }
 
@@ -262,22 +311,35 @@ impl Client {
         *request.uri_mut() =
             url.as_str().parse().map_err(|_| Failure::BadRedirect("has an unreadable target"))?;
         *request.headers_mut() = headers;
-        let sent = self.exchange(request, asking.hub, self.settings.head_timeout);
-        if same_origin(home, url) { self.at_hub(asking, sent).await } else { sent.await }
+        let within = self.settings.head_timeout;
+        match same_origin(home, url) {
+            true => self.at_hub(asking, self.exchange(request, Way::Root(asking.site), within)).await,
+            false => self.exchange(request, Way::Redirect(asking.site), within).await,
+        }
     }
 
     /// Sends a request and waits for the head of its answer.
     pub(super) async fn exchange(
         &self,
-        request: Request<RequestBody>,
-        hub: Hub,
+        mut request: Request<RequestBody>,
+        way: Way,
         within: Duration,
     ) -> Result<Response<Incoming>, Failure> {
-        self.telemetry.upstream_request(hub);
-        tokio::time::timeout(within, self.pool.request(request))
+        if let Way::Root(site) | Way::Redirect(site) = way {
+            self.telemetry.upstream_request(site.hub);
+        }
+        if let Some(credentials) = self.connect.parent_credentials(request.uri()) {
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, credentials);
+        }
+        tokio::time::timeout(within, self.pools[&way].request(request))
             .await
             .map_err(|_| Failure::TimedOut)?
-            .map_err(|e| Failure::Unreachable(e.into()))
+            .map_err(|e| Failure::of_connection(e.into()))
+    }
+
+    /// The connections to the root of a hub.
+    pub(super) fn pool(&self, hub: Hub) -> &Connections {
+        &self.pools[&Way::Root(Site::root(hub))]
     }
 
     /// A place among the bodies that are read from one host; waiting for it counts against the head's time limit.

@@ -7,15 +7,19 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 
+use super::connect::ConnectError;
 use super::holdoff::{named_wait, retry_after};
-use super::trouble::Trouble;
+use super::trouble::{Trouble, chain};
 use crate::hub::Misread;
+use crate::policy::Denial;
 
 /// Why a request to a hub gave no file.
 #[derive(Debug)]
 pub enum Failure {
     /// No connection, or one that broke before the head of a response.
     Unreachable(Box<dyn std::error::Error + Send + Sync>),
+    /// A connection that the egress rules forbid.
+    Denied(Denial),
     /// No head within the time limit.
     TimedOut,
     /// Not asked, because the hub is down.
@@ -43,6 +47,15 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What a failed request was, told by what lies behind its error.
+    pub(super) fn of_connection(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        let denied = chain(error.as_ref()).find_map(|e| match e.downcast_ref() {
+            Some(ConnectError::Denied(denial)) => Some(denial.clone()),
+            _ => None,
+        });
+        denied.map_or(Self::Unreachable(error), Self::Denied)
+    }
+
     /// Whether the hub is down or overloaded, so that stale is better than this.
     pub fn is_down(&self) -> bool {
         match self {
@@ -50,6 +63,15 @@ impl Failure {
                 !r.at_hub || r.status.is_server_error() || r.status == StatusCode::TOO_MANY_REQUESTS
             }
             _ => true,
+        }
+    }
+
+    /// Whether nobody answered, or one who is out of order: another may answer in its place.
+    pub(super) fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut | Self::Down { .. } => true,
+            Self::Refused(r) => r.status.is_server_error() || r.status == StatusCode::TOO_MANY_REQUESTS,
+            _ => false,
         }
     }
 
@@ -74,6 +96,8 @@ impl Failure {
         match (self, self.trouble()) {
             (_, Some(trouble)) => trouble.name(),
             (Self::TimedOut, None) => "http_response_timeout",
+            (Self::Denied(Denial::Own(_)), None) => "proxy_loop_detected",
+            (Self::Denied(_), None) => "destination_ip_prohibited",
             (Self::Down { .. }, None) => "destination_unavailable",
             (_, None) => "http_protocol_error",
         }
@@ -99,6 +123,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(_) => f.write_str("the hub cannot be reached"),
+            Self::Denied(denial) => write!(f, "the connection is not allowed: {denial}"),
             Self::TimedOut => f.write_str("the hub did not answer in time"),
             Self::Down { last } => {
                 write!(f, "the hub is down and not asked until it answers a probe (last: {last})")

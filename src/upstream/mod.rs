@@ -6,6 +6,9 @@
 //! for. A body is a [`FileBody`]: it stalls at most `stall_timeout`, decodes gzip that a hub sends unasked, and holds
 //! the permit of its host until it ends.
 //!
+//! Every connection is made by a connector (`connect`), which puts each address before the egress rules first. While a
+//! hub is down, requests without credentials go to its mirrors (`sites`).
+//!
 //! Whatever is sent to a hub's own origin passes its admission (`Client::at_hub`): a hub that is down is asked
 //! nothing but a probe until it answers, and one that answered 429 is left alone for as long as it says.
 
@@ -14,18 +17,22 @@ mod ask;
 mod body;
 mod circuit;
 mod client;
+mod connect;
 mod failure;
 mod fit;
 mod gzip;
 mod holdoff;
 mod names;
+mod parent;
 mod pass;
 mod probe;
 mod redirect;
+mod sites;
 mod tls;
 mod trouble;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use admission::Condition;
@@ -34,16 +41,22 @@ pub use body::{FileBody, Interrupt};
 pub use client::{Answer, Client, Want};
 pub use failure::{Failure, Refusal};
 pub use fit::{Fitting, Unfit};
+pub use parent::Parent;
 pub use pass::PassBody;
 pub use tls::BuildError;
 
 use crate::model::Roots;
+use crate::policy::Egress;
 
 /// What an operator can set of the way upstream.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where the hubs are.
     pub roots: Roots,
+    /// Where connections may go.
+    pub egress: Arc<Egress>,
+    /// The proxy through which hubs are reached.
+    pub parent: Option<Parent>,
     /// PEM certificates to trust besides the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Longest wait for a connection.
@@ -76,6 +89,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             roots: Roots::default(),
+            egress: Arc::default(),
+            parent: None,
             ca_bundle: None,
             connect_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),

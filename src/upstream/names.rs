@@ -7,7 +7,7 @@ use moka::sync::Cache as Memory;
 use url::Url;
 
 use crate::model::{Hub, HubRoot, Repo};
-use crate::request::{Target, classify};
+use crate::request::{Named, Target, classify};
 
 /// Names that are remembered.
 const MAX_NAMES: u64 = 10_000;
@@ -33,10 +33,10 @@ impl Names {
     pub(super) fn learn(&self, hub: Hub, root: &HubRoot, from: &Url, to: &Url) {
         let repo = |url: &Url| {
             let uri: Uri = url.as_str().strip_prefix(root.as_str())?.parse().ok()?;
-            match classify(&Method::GET, &uri).ok()? {
+            match classify(&Method::GET, &uri, &Named::Hub(Hub::HuggingFace)).ok()? {
                 Target::File(resource) => Some(resource.repo),
                 Target::Question(question) => Some(question.repo),
-                Target::Pass { .. } => None,
+                Target::Pass { .. } | Target::Elsewhere(_) | Target::Tunnel(_) | Target::Pac => None,
             }
         };
         if hub == Hub::HuggingFace

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,14 +12,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use url::Url;
 
 use super::admission::Asking;
+use super::client::RequestBody;
+use super::connect::{Connector, Way};
 use super::fit::{Fit, Fitting, Unfit};
 use super::redirect::{is_redirect, same_origin, target};
+use super::sites::Site;
 use super::{Client, Failure};
-use crate::model::Hub;
+use crate::model::{Hub, Place, via};
 use crate::request::is_description;
 
 /// Longest wait for the head of an answer that is handed on. It includes the time of an upload, whose own silences
@@ -158,23 +163,14 @@ impl Client {
     {
         let text = format!("{}{path_and_query}", self.root(hub));
         let url = Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))?;
-        let (head, body) = request.into_parts();
-        let mut headers = head.headers;
-        drop_hop_by_hop(&mut headers);
-        headers.remove(header::HOST);
-        headers.append(header::VIA, HeaderValue::from_static("1.1 hubcache"));
+        let mut request = outgoing(&text, request)?;
         if hub == Hub::HuggingFace && is_description(path_and_query) {
-            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
-        let method = head.method.clone();
-        let mut request = Request::new(body.map_err(Into::into).boxed_unsync());
-        *request.method_mut() = head.method;
-        // From the text, since a parsed URL has encoded more than the client did.
-        *request.uri_mut() =
-            text.parse().map_err(|e: http::uri::InvalidUri| Failure::Unreachable(e.into()))?;
-        *request.headers_mut() = headers;
-        let asking = Asking::path(hub, path_and_query, request.headers());
-        let answer = self.at_hub(asking, self.exchange(request, hub, HEAD_WAIT)).await?;
+        let method = request.method().clone();
+        let asking = Asking::path(Site::root(hub), path_and_query, request.headers());
+        let sent = self.exchange(request, Way::Root(Site::root(hub)), HEAD_WAIT);
+        let answer = self.at_hub(asking, sent).await?;
         let (mut head, body) = answer.into_parts();
         fit_for_client(&url, &mut head);
         let fit = match hub {
@@ -186,6 +182,49 @@ impl Client {
         };
         Ok(Response::from_parts(head, PassBody::new(body, fit)))
     }
+
+    /// Hands `request` on to its URL, which is no hub's and which a client may name.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or does not answer in time.
+    pub async fn forward(&self, request: Request<Incoming>) -> Result<Response<PassBody>, Failure> {
+        let request = outgoing(&request.uri().to_string(), request)?;
+        let answer = self.exchange(request, Way::Client, HEAD_WAIT).await?;
+        let (mut head, body) = answer.into_parts();
+        drop_hop_by_hop(&mut head.headers);
+        Ok(Response::from_parts(head, PassBody::new(body, None)))
+    }
+
+    /// A connection to a place that a client may name, for bytes that are nothing to this server.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn tunnel(&self, place: &Place) -> Result<TcpStream, Failure> {
+        let uri = format!("https://{place}").parse();
+        let uri = uri.map_err(|e: http::uri::InvalidUri| Failure::Unreachable(e.into()))?;
+        let connector = Connector::new(Way::Client, Arc::clone(&self.connect));
+        let stream = connector.connect(uri).await.map_err(Failure::of_connection)?;
+        Ok(stream.into_tcp())
+    }
+}
+
+/// `request` as it goes on to the URL `text`.
+fn outgoing<B>(text: &str, request: Request<B>) -> Result<Request<RequestBody>, Failure>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let mut headers = head.headers;
+    drop_hop_by_hop(&mut headers);
+    headers.remove(header::HOST);
+    headers.append(header::VIA, via());
+    let mut request = Request::new(body.map_err(Into::into).boxed_unsync());
+    *request.method_mut() = head.method;
+    // From the text, since a parsed URL has encoded more than the client did.
+    *request.uri_mut() = text.parse().map_err(|e: http::uri::InvalidUri| Failure::Unreachable(e.into()))?;
+    *request.headers_mut() = headers;
+    Ok(request)
 }
 
 fn fit_for_client(url: &Url, head: &mut response::Parts) {

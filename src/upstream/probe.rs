@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 use http_body_util::{BodyExt as _, Empty};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
 
 use super::Client;
 use super::admission::Admission;
 use super::circuit::{Circuit, Event};
-use super::client::{RequestBody, request_headers};
+use super::client::{Connections, request_headers};
 use crate::model::Hub;
 use crate::telemetry::Telemetry;
 
@@ -23,7 +20,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// Probes one hub until it answers.
 pub(super) struct Probe {
-    pool: Pool<HttpsConnector<HttpConnector>, RequestBody>,
+    pool: Connections,
     /// The hub's root, with a slash; nothing is probed where that is no URI.
     uri: Option<Uri>,
     interval: Duration,
@@ -35,7 +32,7 @@ pub(super) struct Probe {
 impl Probe {
     pub(super) fn new(client: &Client, hub: Hub) -> Self {
         Self {
-            pool: client.pool.clone(),
+            pool: client.pool(hub).clone(),
             uri: format!("{}/", client.root(hub)).parse().ok(),
             interval: client.settings.probe_interval,
             head_timeout: client.settings.head_timeout,

@@ -1,11 +1,9 @@
-//! The connector: TCP, TLS with one named provider, and the roots it trusts.
+//! TLS towards the hubs: one named provider, and the roots it trusts.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -50,7 +48,7 @@ impl std::error::Error for BuildError {
     }
 }
 
-pub(super) fn connector(settings: &Settings) -> Result<HttpsConnector<HttpConnector>, BuildError> {
+pub(super) fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, BuildError> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = &settings.ca_bundle {
         add_bundle(&mut roots, file)?;
@@ -70,15 +68,7 @@ pub(super) fn connector(settings: &Settings) -> Result<HttpsConnector<HttpConnec
         .map_err(BuildError::Tls)?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(settings.connect_timeout));
-    Ok(HttpsConnectorBuilder::new()
-        .with_tls_config(config)
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp))
+    Ok(Arc::new(config))
 }
 
 fn add_bundle(roots: &mut RootCertStore, file: &Path) -> Result<(), BuildError> {

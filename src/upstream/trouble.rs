@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io;
 
+use super::connect::ConnectError;
+
 /// What stood between a request and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
@@ -33,11 +35,10 @@ pub(super) enum Trouble {
 impl Trouble {
     /// What `error`, or what lies behind it, says.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
-        let chain = || std::iter::successors(Some(error), |&e| behind(e));
-        if let Some(found) = chain().find_map(specific) {
+        if let Some(found) = chain(error).find_map(specific) {
             return found;
         }
-        let pooled = chain().find_map(|e| e.downcast_ref::<hyper_util::client::legacy::Error>());
+        let pooled = chain(error).find_map(|e| e.downcast_ref::<hyper_util::client::legacy::Error>());
         match pooled {
             Some(e) if !e.is_connect() => Self::Terminated,
             _ => Self::NoConnection,
@@ -60,6 +61,11 @@ impl Trouble {
             Self::Caller => "http_request_error",
         }
     }
+}
+
+/// An error and all that lies behind it.
+pub(super) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&e| behind(e))
 }
 
 /// The next error of the chain. What an [`io::Error`] wraps is not its source: that is the source of what it wraps.
@@ -95,8 +101,7 @@ fn specific(error: &(dyn Error + 'static)) -> Option<Trouble> {
             _ => None,
         };
     }
-    // The connector's own type is private; this is all that it says.
-    (error.to_string() == "dns error").then_some(Trouble::NoName)
+    matches!(error.downcast_ref(), Some(ConnectError::NoName(_))).then_some(Trouble::NoName)
 }
 
 #[cfg(test)]
@@ -115,7 +120,7 @@ mod tests {
             (tls(expired), Trouble::Certificate),
             (tls(alert), Trouble::Alert),
             (tls(rustls::Error::DecryptError), Trouble::Tls),
-            (io::Error::other("dns error"), Trouble::NoName),
+            (io::Error::other(ConnectError::NoName(io::ErrorKind::NotFound.into())), Trouble::NoName),
             (io::Error::other("whatever"), Trouble::NoConnection),
         ];
         for (error, trouble) in cases {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-pub use huggingface_hub::{HuggingFaceHub, Repository, Tokens};
+pub use huggingface_hub::{HuggingFaceHub, Reach, Repository, Tokens};
 
 /// How long one run of a client may take; the slowest retry for half a minute.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -232,7 +232,7 @@ pub fn transformers_js(
 }
 
 /// Something that `tests/run` has put beside the build.
-fn installed(path: &str) -> PathBuf {
+pub fn installed(path: &str) -> PathBuf {
     let binary = Path::new(env!("CARGO_BIN_EXE_hubcache"));
     let target = binary.ancestors().nth(2).expect("the binary lies in target/PROFILE");
     let path = target.join("clients").join(path);
@@ -241,12 +241,12 @@ fn installed(path: &str) -> PathBuf {
 }
 
 /// A file of the drivers' sources.
-fn driver(path: &str) -> PathBuf {
+pub fn driver(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(path)
 }
 
 /// A command with nothing of the user's environment: no proxy, no token, no cache.
-fn clean(program: &Path, home: &Path) -> Command {
+pub fn clean(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -11,6 +11,43 @@ use super::{Files, GaveUp, below, clean, driver, installed, lines, run};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HuggingFaceHub(pub &'static str);
 
+/// How a client reaches the hub.
+#[derive(Clone, Copy, Debug)]
+pub enum Reach<'a> {
+    /// This URL is asked in place of the hub's.
+    Endpoint(&'a str),
+    /// The hub is named, and asked through this proxy.
+    Proxy {
+        /// `http://HOST:PORT`.
+        url: &'a str,
+        /// The certificate that is trusted, and no other.
+        ca: &'a Path,
+    },
+}
+
+impl<'a> From<&'a str> for Reach<'a> {
+    fn from(url: &'a str) -> Self {
+        Self::Endpoint(url)
+    }
+}
+
+impl<'a> From<&'a String> for Reach<'a> {
+    fn from(url: &'a String) -> Self {
+        Self::Endpoint(url)
+    }
+}
+
+impl Reach<'_> {
+    fn tell(self, command: &mut Command) {
+        match self {
+            Self::Endpoint(url) => command.env("HF_ENDPOINT", url),
+            Self::Proxy { url, ca } => {
+                command.env("HTTPS_PROXY", url).env("REQUESTS_CA_BUNDLE", ca).env("SSL_CERT_FILE", ca)
+            }
+        };
+    }
+}
+
 /// A repository as clients name it.
 #[derive(Clone, Copy, Debug)]
 pub struct Repository<'a> {
@@ -53,9 +90,9 @@ impl HuggingFaceHub {
     pub const ALL: [Self; 3] = [Self("0.36.2"), Self("1.33.0"), Self("2.4.0")];
 
     /// Downloads `paths` of the model `repository` at `main`; where they are, in the same order.
-    pub fn fetch(
+    pub fn fetch<'r>(
         self,
-        endpoint: &str,
+        endpoint: impl Into<Reach<'r>>,
         home: &Path,
         repository: &str,
         paths: &[&str],
@@ -64,14 +101,24 @@ impl HuggingFaceHub {
     }
 
     /// Downloads everything with `snapshot_download`.
-    pub fn snapshot(self, endpoint: &str, home: &Path, of: Repository<'_>) -> Result<Files, GaveUp> {
+    pub fn snapshot<'r>(
+        self,
+        endpoint: impl Into<Reach<'r>>,
+        home: &Path,
+        of: Repository<'_>,
+    ) -> Result<Files, GaveUp> {
         let mut command = self.script(endpoint, home);
         let out = run(command.args(["snapshot", of.kind, of.id]).args(of.revision))?;
         Ok(below(out.trim_end()))
     }
 
     /// Downloads everything with the program `hf`.
-    pub fn hf_download(self, endpoint: &str, home: &Path, of: Repository<'_>) -> Result<Files, GaveUp> {
+    pub fn hf_download<'r>(
+        self,
+        endpoint: impl Into<Reach<'r>>,
+        home: &Path,
+        of: Repository<'_>,
+    ) -> Result<Files, GaveUp> {
         let mut command = self.command("hf", endpoint, home);
         command.args(["download", "--quiet", "--repo-type", of.kind, of.id]);
         if let Some(revision) = of.revision {
@@ -81,13 +128,24 @@ impl HuggingFaceHub {
     }
 
     /// Calls methods of `HfApi`, each `[NAME, ARGUMENTS]`; what each returned as `value`, or its `error`.
-    pub fn calls(self, endpoint: &str, home: &Path, calls: &Value) -> Result<Vec<Value>, GaveUp> {
+    pub fn calls<'r>(
+        self,
+        endpoint: impl Into<Reach<'r>>,
+        home: &Path,
+        calls: &Value,
+    ) -> Result<Vec<Value>, GaveUp> {
         let out = run(self.script(endpoint, home).arg("calls").arg(calls.to_string()))?;
         Ok(serde_json::from_str(&out).expect("the driver prints a list"))
     }
 
     /// Loads the model `repository` with `AutoConfig` and `AutoTokenizer`, and has them read `text`.
-    pub fn load(self, endpoint: &str, home: &Path, repository: &str, text: &str) -> Result<Tokens, GaveUp> {
+    pub fn load<'r>(
+        self,
+        endpoint: impl Into<Reach<'r>>,
+        home: &Path,
+        repository: &str,
+        text: &str,
+    ) -> Result<Tokens, GaveUp> {
         let out = run(self.script(endpoint, home).args(["load", repository, text]))?;
         let out: Value = serde_json::from_str(&out).expect("the driver prints an object");
         let tokens = out["tokens"].as_array().expect("a list").iter();
@@ -98,21 +156,21 @@ impl HuggingFaceHub {
     }
 
     /// The driver without a verb.
-    pub(super) fn script(self, endpoint: &str, home: &Path) -> Command {
+    pub(super) fn script<'r>(self, endpoint: impl Into<Reach<'r>>, home: &Path) -> Command {
         let mut command = self.command("python", endpoint, home);
         command.arg(driver("python/hub.py"));
         command
     }
 
-    fn command(self, program: &str, endpoint: &str, home: &Path) -> Command {
+    fn command<'r>(self, program: &str, endpoint: impl Into<Reach<'r>>, home: &Path) -> Command {
         let Self(version) = self;
         let mut command = clean(&installed(&format!("huggingface_hub-{version}/bin/{program}")), home);
         command
             .env("CLIENT_VERSION", version)
-            .env("HF_ENDPOINT", endpoint)
             .env("HF_HOME", home.join("hf"))
             .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
             .env("PYTHONDONTWRITEBYTECODE", "1");
+        endpoint.into().tell(&mut command);
         command
     }
 }

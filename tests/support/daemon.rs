@@ -135,6 +135,19 @@ impl Daemon {
         format!("http://{}", self.process.listen)
     }
 
+    /// `127.0.0.1:PORT` of the proxy.
+    pub fn listen(&self) -> &str {
+        &self.process.listen
+    }
+
+    /// `127.0.0.1:PORT` where it speaks TLS.
+    ///
+    /// # Panics
+    /// When it does nowhere.
+    pub fn listen_tls(&self) -> &str {
+        self.process.listen_tls.as_deref().expect("it speaks TLS")
+    }
+
     /// `http://127.0.0.1:PORT` of the operators' door.
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.process.admin)
@@ -273,6 +286,7 @@ fn sample<'a>(line: &'a str, name: &str) -> Option<(&'a str, f64)> {
 struct Process {
     child: Child,
     listen: String,
+    listen_tls: Option<String>,
     admin: String,
     pid: u32,
     log: Arc<Log>,
@@ -306,7 +320,8 @@ impl Process {
             // A full pipe would block the program.
             for _ in lines {}
         });
-        let mut process = Self { child, listen: String::new(), admin: String::new(), pid: 0, log };
+        let mut process =
+            Self { child, listen: String::new(), listen_tls: None, admin: String::new(), pid: 0, log };
         let line = ready.recv_timeout(PATIENCE);
         let ready: Option<serde_json::Value> = line.ok().and_then(|l| serde_json::from_str(&l).ok());
         let text = |key: &str| ready.as_ref()?.get(key)?.as_str().map(str::to_owned);
@@ -320,6 +335,7 @@ impl Process {
             return Err((status, process.log.text()));
         };
         process.listen = listen;
+        process.listen_tls = text("listen_tls");
         process.admin = admin;
         let pid = ready.as_ref().and_then(|r| r["pid"].as_u64()).and_then(|p| u32::try_from(p).ok());
         process.pid = pid.expect("the ready line names the pid");

@@ -7,3 +7,20 @@
 pub mod client;
 pub mod daemon;
 pub mod hub;
+pub mod netns;
+pub mod tls;
+
+/// What `get` gives at last.
+///
+/// # Panics
+/// When it has given nothing for 40 s.
+pub fn eventually<T>(mut get: impl FnMut() -> Option<T>) -> T {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(40);
+    loop {
+        if let Some(got) = get() {
+            return got;
+        }
+        assert!(std::time::Instant::now() < until, "nothing came of it");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}

@@ -15,6 +15,7 @@ pub fn of(explanation: &Explanation) -> Value {
         Addressed::File(facts) | Addressed::Question(facts) => facts_of(facts),
         Addressed::Passed { hub, root } => json!({"target": "passed", "hub": hub, "root": root}),
         Addressed::Preflight => json!({"target": "preflight"}),
+        Addressed::Own => json!({"target": "own"}),
         Addressed::Refused => json!({"target": "refused"}),
     };
     object["method"] = json!(method);

@@ -20,6 +20,7 @@ pub fn write(out: &mut impl Write, explanation: &Explanation, now: Timestamp) ->
             lines.push(("target", "something to hand on".to_owned()));
             lines.push(("hub", format!("{hub}, {root}")));
         }
+        Addressed::Own => lines.push(("target", "the file for automatic proxy configuration".to_owned())),
         Addressed::Preflight => lines.push(("target", "a browser's cross-origin question".to_owned())),
         Addressed::Refused => lines.push(("target", "nothing that can be answered".to_owned())),
     }
@@ -133,7 +134,7 @@ fn action(action: Action) -> &'static str {
         Action::Follow => "follow the download",
         Action::Private => "fetch it for this caller alone",
         Action::Pass => "hand it to the hub",
-        Action::Preflight => "answer here",
+        Action::Preflight | Action::Own => "answer here",
         Action::Refuse => "refuse",
     }
 }

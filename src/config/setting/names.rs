@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use super::{Raw, Refusal, Setting, text};
 use crate::admin::HostName;
 use crate::config::problem::nearest;
-use crate::model::HubRoot;
+use crate::listen::Access;
+use crate::model::{HubRoot, Place};
+use crate::policy::egress::{Mode, Pattern};
 use crate::policy::{Delivery, Uploads};
 use crate::telemetry::log::{Format, Level};
 
@@ -132,6 +134,93 @@ impl Setting for Uploads {
             "refuse" => Ok(Self::Refuse),
             other => Err(did_you_mean(other, ["pass", "refuse"])),
         }
+    }
+}
+
+impl Setting for Access {
+    const PLACEHOLDER: &'static str = "ACCESS";
+
+    fn expects() -> String {
+        "local or anonymous".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match text(raw)? {
+            "local" => Ok(Self::Local),
+            "anonymous" => Ok(Self::Anonymous),
+            other => Err(did_you_mean(other, ["local", "anonymous"])),
+        }
+    }
+}
+
+impl Setting for Mode {
+    const PLACEHOLDER: &'static str = "MODE";
+
+    fn expects() -> String {
+        "closed or open".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match text(raw)? {
+            "closed" => Ok(Self::Closed),
+            "open" => Ok(Self::Open),
+            other => Err(did_you_mean(other, ["closed", "open"])),
+        }
+    }
+}
+
+impl Setting for Pattern {
+    const PLACEHOLDER: &'static str = "HOST[:PORT]";
+
+    fn expects() -> String {
+        "a host, *.host, an address or a network, such as *.example.com:443 or 10.0.0.0/8".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        Self::parse(text(raw)?).map_err(|bad| Refusal::because(bad.to_string()))
+    }
+}
+
+/// Where a proxy is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyAddress(pub Place);
+
+impl Setting for ProxyAddress {
+    const PLACEHOLDER: &'static str = "HOST:PORT";
+
+    fn expects() -> String {
+        "the host and port of an HTTP proxy such as proxy.example.org:3128".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let text = text(raw)?;
+        if text.starts_with("https://") || text.starts_with("socks") {
+            return Err(Refusal::because("the proxy itself is spoken to in plain HTTP"));
+        }
+        if text.contains('@') {
+            return Err(Refusal::because("a user name and password belong into upstream.proxy_credentials"));
+        }
+        let place = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        Place::parse(place, None).map(Self).map_err(|bad| Refusal::because(bad.to_string()))
+    }
+}
+
+/// Hosts that are reached past a proxy, as one entry of `NO_PROXY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bypass(pub String);
+
+impl Setting for Bypass {
+    const PLACEHOLDER: &'static str = "HOST";
+
+    fn expects() -> String {
+        "a name, an address, a network or *".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let text = text(raw)?;
+        let fits =
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:/[]*".contains(&b));
+        fits.then(|| Self(text.to_owned())).ok_or_else(Refusal::default)
     }
 }
 

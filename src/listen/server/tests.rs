@@ -1,13 +1,20 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
+use http::Response;
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::Frame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use bytes::Bytes;
+use http::Request;
+use hyper::body::Incoming;
+
 use super::*;
+use crate::listen::{Handled, Limits};
+use crate::request::Arrival;
 
 type TestBody = Either<Full<Bytes>, Endless>;
 type Endless = StreamBody<Zeros>;
@@ -46,23 +53,29 @@ fn limits() -> Limits {
         idle_timeout: Duration::from_secs(20),
         write_timeout: Duration::from_secs(20),
         max_connections: 100,
+        max_per_client: 100,
     }
 }
 
 async fn start<F, Fut>(limits: Limits, drain: Duration, handler: F) -> Server
 where
-    F: Fn(Request<Incoming>, Peer) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Response<TestBody>> + Send + 'static,
+    F: Fn(Request<Incoming>, Peer, Arrival) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Handled<TestBody>> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let done = tokio::spawn(serve(listener, limits, drain, handler, stopped));
+    let done = tokio::spawn(serve(
+        listener,
+        Service { handler, limits, speaks: Speaks::Plain(None) },
+        drain,
+        stopped,
+    ));
     Server { addr, stop, done }
 }
 
-async fn hello(_: Request<Incoming>, _: Peer) -> Response<TestBody> {
-    Response::new(Either::Left(Full::new(Bytes::from_static(b"hello"))))
+async fn hello(_: Request<Incoming>, _: Peer, _: Arrival) -> Handled<TestBody> {
+    Response::new(Either::Left(Full::new(Bytes::from_static(b"hello")))).into()
 }
 
 async fn request(stream: &mut TcpStream) {
@@ -112,9 +125,9 @@ async fn between_requests_the_idle_time_counts_and_not_that_of_the_head() {
 #[tokio::test]
 async fn an_upload_that_stalls_is_cut() {
     let limits = Limits { idle_timeout: Duration::from_millis(200), ..limits() };
-    let server = start(limits, Duration::ZERO, |request: Request<Incoming>, _: Peer| async {
+    let server = start(limits, Duration::ZERO, |request: Request<Incoming>, _: Peer, _: Arrival| async {
         let _ = http_body_util::BodyExt::collect(request.into_body()).await;
-        Response::new(Either::Left(Full::new(Bytes::new())))
+        Response::new(Either::Left(Full::new(Bytes::new()))).into()
     })
     .await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -127,9 +140,9 @@ async fn a_client_that_takes_nothing_is_cut_and_the_body_dropped() {
     let (dropped, end) = oneshot::channel();
     let dropped = Arc::new(std::sync::Mutex::new(Some(dropped)));
     let limits = Limits { write_timeout: Duration::from_millis(300), ..limits() };
-    let server = start(limits, Duration::ZERO, move |_: Request<Incoming>, _: Peer| {
+    let server = start(limits, Duration::ZERO, move |_: Request<Incoming>, _: Peer, _: Arrival| {
         let zeros = Zeros(dropped.lock().unwrap().take());
-        async { Response::new(Either::Right(StreamBody::new(zeros))) }
+        async { Response::new(Either::Right(StreamBody::new(zeros))).into() }
     })
     .await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
@@ -140,12 +153,21 @@ async fn a_client_that_takes_nothing_is_cut_and_the_body_dropped() {
 #[tokio::test]
 async fn a_slow_answer_has_no_deadline() {
     let tiny = Duration::from_millis(50);
-    let limits =
-        Limits { header_timeout: tiny, idle_timeout: tiny, write_timeout: tiny, max_connections: 10 };
-    let server = start(limits, Duration::ZERO, |request: Request<Incoming>, peer: Peer| async move {
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        hello(request, peer).await
-    })
+    let limits = Limits {
+        header_timeout: tiny,
+        idle_timeout: tiny,
+        write_timeout: tiny,
+        max_connections: 10,
+        max_per_client: 10,
+    };
+    let server = start(
+        limits,
+        Duration::ZERO,
+        |request: Request<Incoming>, peer: Peer, arrival: Arrival| async move {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            hello(request, peer, arrival).await
+        },
+    )
     .await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     request(&mut stream).await;
@@ -183,15 +205,19 @@ async fn a_head_that_is_too_large_is_refused() {
 #[tokio::test]
 async fn a_stop_closes_idle_connections_and_lets_a_response_end() {
     let (go, gate) = watch::channel(false);
-    let server = start(limits(), Duration::from_secs(10), move |request: Request<Incoming>, peer: Peer| {
-        let mut gate = gate.clone();
-        async move {
-            if request.uri().path() == "/slow" {
-                gate.wait_for(|go| *go).await.unwrap();
+    let server = start(
+        limits(),
+        Duration::from_secs(10),
+        move |request: Request<Incoming>, peer: Peer, arrival: Arrival| {
+            let mut gate = gate.clone();
+            async move {
+                if request.uri().path() == "/slow" {
+                    gate.wait_for(|go| *go).await.unwrap();
+                }
+                hello(request, peer, arrival).await
             }
-            hello(request, peer).await
-        }
-    })
+        },
+    )
     .await;
     let mut idle = TcpStream::connect(server.addr).await.unwrap();
     request(&mut idle).await;
@@ -213,10 +239,11 @@ async fn a_stop_closes_idle_connections_and_lets_a_response_end() {
 
 #[tokio::test]
 async fn what_is_not_done_when_the_drain_is_over_is_cut() {
-    let server = start(limits(), Duration::from_millis(100), |_: Request<Incoming>, _: Peer| async {
-        Response::new(Either::Right(StreamBody::new(Zeros(None))))
-    })
-    .await;
+    let server =
+        start(limits(), Duration::from_millis(100), |_: Request<Incoming>, _: Peer, _: Arrival| async {
+            Response::new(Either::Right(StreamBody::new(Zeros(None)))).into()
+        })
+        .await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     request(&mut stream).await;
     stream.read_u8().await.unwrap();

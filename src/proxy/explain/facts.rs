@@ -34,6 +34,8 @@ pub enum Addressed {
     },
     /// A browser's cross-origin question.
     Preflight,
+    /// Something of this server's own.
+    Own,
     /// Nothing that can be answered.
     Refused,
 }
@@ -175,6 +177,8 @@ pub enum Action {
     Pass,
     /// Answer a browser's cross-origin question.
     Preflight,
+    /// Something of this server's own is sent.
+    Own,
     /// Refuse.
     Refuse,
 }

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_url_is_of_this_server_or_of_a_hub() {
         let inner = HubRoot::parse("http://hf.example.org/inner").unwrap();
-        let roots = Roots::new([(Hub::HuggingFace, inner, vec![])]);
+        let roots = Roots::new([(Hub::HuggingFace, inner, vec![], vec![])]);
         for (text, local) in [
             ("/acme/tiny/resolve/main/a?download=true", "/acme/tiny/resolve/main/a?download=true"),
             ("http://127.0.0.1:8470/acme/tiny/resolve/main/a#L1", "/acme/tiny/resolve/main/a"),
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn paths_below_a_root_that_two_hubs_share_are_read_as_they_are() {
         let root = HubRoot::parse("http://127.0.0.1:9").unwrap();
-        let roots = Roots::new(Hub::ALL.map(|hub| (hub, root.clone(), vec![])));
+        let roots = Roots::new(Hub::ALL.map(|hub| (hub, root.clone(), vec![], vec![])));
         assert_eq!(placed(&roots, "http://127.0.0.1:9/a/b/v1.0/c"), Ok("/a/b/v1.0/c".to_owned()));
     }
 }

@@ -1,0 +1,215 @@
+//! Whom a request addresses: what its target, the connection it came over, and `Host` say together.
+//!
+//! | came over | the target is | it names |
+//! |---|---|---|
+//! | the plain listener | a path | this server; the path says which hub (endpoint mode) |
+//! | any listener | a URL (absolute form) | the URL's host; `Host` is not looked at (RFC 9112, section 3.2.2) |
+//! | any listener | `host:port` of CONNECT | that place |
+//! | the TLS listener | a path | the hub whose host `Host` names, else this server |
+//! | an intercepted tunnel | a path | the hub to which the tunnel leads; another `Host` is misdirected |
+//!
+//! In HTTP/2 `:authority` has the part of `Host`.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::uri::{Authority, Scheme};
+use http::{Method, Version, header};
+
+use super::path::Reject;
+use crate::model::{BadPlace, Host, Hub, Place};
+
+/// How a request reached this server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Arrival {
+    /// Over the plain listener.
+    #[default]
+    Plain,
+    /// Over the listener that speaks TLS.
+    Tls,
+    /// Within a tunnel to this host of a hub, which is intercepted.
+    Tunnel(Arc<str>),
+}
+
+/// Whom a request addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// This server.
+    Endpoint,
+    /// A hub, by its own host.
+    Hub(Hub),
+    /// Another server, to which the request is handed on.
+    Elsewhere(Place),
+    /// A place to which a tunnel is wanted.
+    Tunnel(Place),
+}
+
+impl Named {
+    /// The hub that is addressed by its own host.
+    pub fn hub(&self) -> Option<Hub> {
+        match self {
+            Self::Hub(hub) => Some(*hub),
+            Self::Endpoint | Self::Elsewhere(_) | Self::Tunnel(_) => None,
+        }
+    }
+}
+
+/// Whom a request addresses.
+///
+/// # Errors
+/// When that cannot be said: a request of HTTP/1.1 must have one `Host` (RFC 9112, section 3.2), hosts and ports must
+/// be such, and a tunnel leads to one hub.
+pub fn named(head: &Parts, arrival: &Arrival) -> Result<Named, Reject> {
+    let host = host(head)?;
+    if head.method == Method::CONNECT {
+        return match (arrival, head.uri.authority(), head.uri.scheme()) {
+            (Arrival::Plain, Some(authority), None) => Ok(Named::Tunnel(place(authority, None)?)),
+            _ => Err(Reject::NoTunnel),
+        };
+    }
+    match (arrival, head.uri.authority()) {
+        (Arrival::Tunnel(name), authority) => {
+            let said = authority.map(Authority::as_str).or(host);
+            within(name, said).map(Named::Hub)
+        }
+        (Arrival::Tls, Some(authority)) if head.version == Version::HTTP_2 => {
+            Ok(hub_at(&place(authority, Some(443))?).map_or(Named::Endpoint, Named::Hub))
+        }
+        (Arrival::Tls, None) => {
+            let hub = host.and_then(|host| hub_at(&Place::parse(host, Some(443)).ok()?));
+            Ok(hub.map_or(Named::Endpoint, Named::Hub))
+        }
+        (Arrival::Plain, None) => Ok(Named::Endpoint),
+        (_, Some(authority)) => {
+            let place = match head.uri.scheme() {
+                Some(scheme) if *scheme == Scheme::HTTP => place(authority, Some(80))?,
+                Some(scheme) if *scheme == Scheme::HTTPS => place(authority, Some(443))?,
+                _ => return Err(Reject::Scheme),
+            };
+            let hub = hub_at(&place);
+            Ok(hub.map_or(Named::Elsewhere(place), Named::Hub))
+        }
+    }
+}
+
+/// The hub to which a place belongs, by the names that clients use; 80 is meant where the URL says http.
+pub fn hub_at(place: &Place) -> Option<Hub> {
+    let name = place.host.name().filter(|_| matches!(place.port, 80 | 443))?;
+    Hub::of_host(name)
+}
+
+/// The one `Host`, if there is any.
+fn host(head: &Parts) -> Result<Option<&str>, Reject> {
+    let mut fields = head.headers.get_all(header::HOST).iter();
+    let first = fields.next();
+    if fields.next().is_some() || first.is_none() && head.version == Version::HTTP_11 {
+        return Err(Reject::BadHost);
+    }
+    first.map(|value| value.to_str().map_err(|_| Reject::BadHost)).transpose()
+}
+
+fn place(authority: &Authority, default_port: Option<u16>) -> Result<Place, Reject> {
+    Place::parse(authority.as_str(), default_port).map_err(Reject::BadPlace)
+}
+
+/// The hub of a tunnel to the host `name`, for a request that says it is for `said`.
+fn within(name: &str, said: Option<&str>) -> Result<Hub, Reject> {
+    let hub = Hub::of_host(name).ok_or(Reject::Misdirected)?;
+    match said {
+        None => Ok(hub),
+        Some(said) if said.eq_ignore_ascii_case(name) => Ok(hub),
+        Some(said) => match Place::parse(said, Some(443)) {
+            Ok(Place { host: Host::Name(name), port: 443 }) if Hub::of_host(&name) == Some(hub) => Ok(hub),
+            Ok(_) => Err(Reject::Misdirected),
+            Err(bad) => Err(Reject::BadPlace(bad)),
+        },
+    }
+}
+
+impl From<BadPlace> for Reject {
+    fn from(bad: BadPlace) -> Self {
+        Self::BadPlace(bad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn ask(arrival: &Arrival, method: &str, target: &str, host: Option<&str>, version: Version) -> String {
+        let mut request = Request::builder().method(method).uri(target).version(version);
+        if let Some(host) = host {
+            request = request.header(header::HOST, host);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        match named(&head, arrival) {
+            Ok(Named::Endpoint) => "here".to_owned(),
+            Ok(Named::Hub(hub)) => hub.to_string(),
+            Ok(Named::Elsewhere(place)) => format!("at {place}"),
+            Ok(Named::Tunnel(place)) => format!("to {place}"),
+            Err(reject) => format!("{reject:?}"),
+        }
+    }
+
+    #[test]
+    fn the_target_names_the_host_and_host_does_not() {
+        let plain = |method: &str, target: &str| {
+            ask(&Arrival::Plain, method, target, Some("evil.example"), Version::HTTP_11)
+        };
+        let table = [
+            ("GET", "/a/b/resolve/main/x", "here"),
+            ("GET", "http://model-hub.mozilla.org/a/b/v1.0/x", "mozilla"),
+            ("GET", "https://HF.co:443/a", "huggingface"),
+            ("GET", "http://huggingface.co./a", "huggingface"),
+            ("GET", "http://huggingface.co:8080/a", "at huggingface.co:8080"),
+            ("GET", "http://huggingface.co.evil.net/a", "at huggingface.co.evil.net:80"),
+            ("GET", "http://0x7f.1/a", "at 127.0.0.1:80"),
+            ("CONNECT", "huggingface.co:443", "to huggingface.co:443"),
+            ("CONNECT", "[::ffff:127.0.0.1]:443", "to 127.0.0.1:443"),
+            ("GET", "http://a@huggingface.co/", "BadPlace(UserInfo)"),
+            ("GET", "http://256.0.0.1/", "BadPlace(Host)"),
+            ("GET", "ftp://huggingface.co/", "Scheme"),
+            ("CONNECT", "huggingface.co:0", "BadPlace(Port)"),
+        ];
+        for (method, target, want) in table {
+            assert_eq!(plain(method, target), want, "{target}");
+        }
+    }
+
+    #[test]
+    fn within_a_tunnel_and_over_tls_the_host_counts() {
+        let tunnel = Arrival::Tunnel("huggingface.co".into());
+        let table = [
+            (&tunnel, "/a", Some("huggingface.co"), "huggingface"),
+            (&tunnel, "/a", Some("HuggingFace.co:443"), "huggingface"),
+            (&tunnel, "/a", Some("hf.co"), "huggingface"),
+            (&tunnel, "/a", Some("model-hub.mozilla.org"), "Misdirected"),
+            (&tunnel, "/a", Some("127.0.0.1"), "Misdirected"),
+            (&tunnel, "/a", Some("huggingface.co:80"), "Misdirected"),
+            (&tunnel, "https://evil.net/a", Some("huggingface.co"), "Misdirected"),
+            (&tunnel, "/a", Some("a b"), "BadPlace(Host)"),
+            (&Arrival::Tls, "/a", Some("model-hub.mozilla.org"), "mozilla"),
+            (&Arrival::Tls, "/a", Some("cache.corp:8443"), "here"),
+            (&Arrival::Tls, "http://cache.corp/a", Some("x"), "at cache.corp:80"),
+        ];
+        for (arrival, target, host, want) in table {
+            assert_eq!(ask(arrival, "GET", target, host, Version::HTTP_11), want, "{target} {host:?}");
+        }
+        let http2 = |arrival, target| ask(arrival, "GET", target, None, Version::HTTP_2);
+        assert_eq!(http2(&tunnel, "https://huggingface.co/a"), "huggingface");
+        assert_eq!(http2(&tunnel, "https://evil.net/a"), "Misdirected");
+        assert_eq!(http2(&Arrival::Tls, "https://cache.corp:8443/a"), "here");
+        assert_eq!(ask(&tunnel, "CONNECT", "huggingface.co:443", Some("x"), Version::HTTP_11), "NoTunnel");
+    }
+
+    #[test]
+    fn one_host_is_needed() {
+        let without = |version| ask(&Arrival::Plain, "GET", "/a", None, version);
+        assert_eq!((without(Version::HTTP_11), without(Version::HTTP_10)), ("BadHost".into(), "here".into()));
+        let request = Request::builder().uri("/a").header(header::HOST, "a").header(header::HOST, "a");
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        assert_eq!(named(&head, &Arrival::Plain), Err(Reject::BadHost));
+    }
+}
