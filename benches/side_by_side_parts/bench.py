@@ -5,6 +5,7 @@ import json
 import pathlib
 import re
 import subprocess
+import time
 
 from . import servers
 from .machine import GIB, MIB, Unavailable
@@ -28,17 +29,18 @@ class Scale:
     idle: int
     wrk_seconds: int
     written_bytes: int
+    tls_requests: int
 
 
 FULL = Scale(
     rounds=5, peers=("nginx", "Varnish", "Squid", "Traffic Server", "olah"), hit_bytes=GIB, cold_bytes=512 * MIB,
     far_bytes=512 * MIB, memory_bytes=4 * GIB, crowd=500, entries=1_000_000, idle=10_000, wrk_seconds=5,
-    written_bytes=GIB,
+    written_bytes=GIB, tls_requests=100_000,
 )
 SHORT = Scale(
     rounds=3, peers=("nginx", "Varnish", "Traffic Server"), hit_bytes=256 * MIB, cold_bytes=256 * MIB,
     far_bytes=128 * MIB, memory_bytes=512 * MIB, crowd=500, entries=100_000, idle=10_000, wrk_seconds=2,
-    written_bytes=512 * MIB,
+    written_bytes=512 * MIB, tls_requests=20_000,
 )
 
 
@@ -74,8 +76,8 @@ class Bench:
             arguments += [f"--{name.replace('_', '-')}", value]
         return servers.wire_origin(self.wire, self.place(), arguments)
 
-    def hubcache(self, origin, data=None):
-        return servers.hubcache(self.binary, self.place(), origin, data)
+    def hubcache(self, origin, data=None, tls=False):
+        return servers.hubcache(self.binary, self.place(), origin, data, tls)
 
     def cache(self, who, origin):
         """Whoever it is, with nothing cached, before the origin."""
@@ -123,6 +125,25 @@ class Bench:
             "cpu_request": cpu / requests * 1e6,
             "p50": microseconds(said, "50%"),
             "p99": microseconds(said, "99%"),
+        }
+
+
+    def over_tls(self, server, protocol, size, requests, connections):
+        """h2load on one file over TLS: throughput, requests a second, and the server's CPU."""
+        command = ["h2load", "-n", requests, "-c", connections, "-m", 1, "-t", 1, server.url("file-0.bin")]
+        if protocol == "HTTP/1.1":
+            command.append("--h1")
+        before, began = server.process.cpu_seconds(), time.monotonic()
+        said = subprocess.run(
+            [str(word) for word in command], stdout=subprocess.PIPE, text=True, check=True, timeout=LOAD_SECONDS
+        ).stdout
+        took, cpu = time.monotonic() - began, server.process.cpu_seconds() - before
+        spoken = re.search(r"Application protocol: (\S+)", said)
+        if f" {requests} succeeded" not in said or spoken[1] != {"HTTP/1.1": "http/1.1", "HTTP/2": "h2"}[protocol]:
+            raise Unavailable(f"h2load had errors: {said.splitlines()[-8:]}")
+        gib = requests * size / GIB
+        return {
+            "speed": gib / took, "cpu_gib": cpu / gib, "requests": requests / took, "cpu_request": cpu / requests * 1e6,
         }
 
 

@@ -120,6 +120,50 @@ class SmallHit(Row):
         return bench.small_requests(self.servers[who], 64)
 
 
+class TlsHit(Row):
+    """A file that is held, over TLS; the client decrypts on the same processor."""
+
+    peers = ("nginx",)
+
+    def __init__(self, protocol, small):
+        self.protocol, self.small = protocol, small
+        self.goals = (
+            (at_least("requests", "nginx", 1.0), at_most("cpu_request", "nginx", 1.0))
+            if small
+            else (at_least("speed", "nginx", 1.0), at_most("cpu_gib", "nginx", 1.0))
+        )
+
+    def name(self, scale):
+        what = "2 KiB, 64 connections" if self.small else f"{size(scale.hit_bytes)}, {clients(1)}"
+        return f"hit over TLS, {self.protocol}, {what}"
+
+    def begin(self, bench, stack):
+        servers.require("h2load")
+        self.size, self.servers = SMALL_BYTES if self.small else bench.scale.hit_bytes, {}
+        self.times = (bench.scale.tls_requests, 64) if self.small else (2, 1)
+        self.origin = started(stack, bench.nginx_origin(self.size))
+
+    def enter(self, bench, stack, who):
+        if who == "nginx":
+            server = servers.nginx_static(bench.place(), bench.files(self.size)[0], tls=True)
+        else:
+            server = bench.hubcache(self.origin.root, tls=True)
+        self.servers[who] = started(stack, server)
+
+    def check(self, bench, who):
+        # A file that arrives is verified by hubcache; that both send the same is compared by its digest.
+        for _ in range(2):
+            sha256 = servers.digest(self.servers[who].url(NAME))
+            if sha256 != bench.files(self.size)[1][0][2]:
+                raise Unavailable("it sends other bytes")
+        bench.over_tls(self.servers[who], self.protocol, self.size, *self.times)
+
+    def sample(self, bench, who):
+        done = bench.over_tls(self.servers[who], self.protocol, self.size, *self.times)
+        shown = ("requests", "cpu_request") if self.small else ("speed", "cpu_gib")
+        return {figure: done[figure] for figure in shown}
+
+
 class Cold(Row):
     """A file that nobody holds yet. Every run begins with a new process and an empty directory."""
 
@@ -403,6 +447,10 @@ ROWS = {
     "hit-8": Hit(8),
     "hit-32": Hit(32),
     "hit-small": SmallHit(),
+    "tls-h1": TlsHit("HTTP/1.1", small=False),
+    "tls-h2": TlsHit("HTTP/2", small=False),
+    "tls-small-h1": TlsHit("HTTP/1.1", small=True),
+    "tls-small-h2": TlsHit("HTTP/2", small=True),
     "cold-1": Cold("cold", 1, ALL_CACHES, FAST),
     "cold-8": Cold("cold", 8, (*ALL_CACHES, "origin"), FAST_CROWD),
     "cold-100MB": Cold(

@@ -1,5 +1,6 @@
 """How hubcache, its peers and the origins are started. Each server has a directory of its own."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import re
 import select
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -28,6 +30,8 @@ PROGRAMS = {
     "squid": ("squid", "Squid"),
     "traffic_server": ("trafficserver", "Traffic Server"),
     "wrk": ("wrk", None),
+    "h2load": ("nghttp2-client", None),
+    "openssl": ("openssl", None),
 }
 
 NGINX = """
@@ -47,7 +51,7 @@ http {{
     uwsgi_temp_path {dir}/t4; scgi_temp_path {dir}/t5;
     proxy_cache_path {dir}/cache keys_zone=cold:10m max_size=16g use_temp_path=off;
     server {{
-        listen 127.0.0.1:{port} reuseport backlog=4096;
+        listen 127.0.0.1:{port} {tls}reuseport backlog=4096;
         {server}
     }}
 }}
@@ -129,8 +133,8 @@ CONFIG proxy.config.diags.debug.enabled INT 0
 class Server:
     """A process that serves files at `root`."""
 
-    def __init__(self, process, address, directory):
-        self.process, self.root, self.directory = process, f"http://{address}", directory
+    def __init__(self, process, address, directory, scheme="http"):
+        self.process, self.root, self.directory = process, f"{scheme}://{address}", directory
 
     def url(self, name):
         return f"{self.root}{PLACE}/{name}"
@@ -165,6 +169,17 @@ class WireOrigin(Server):
     def counts(self, reset=False):
         with urllib.request.urlopen(f"{self.root}/stats{'?reset' if reset else ''}", timeout=10) as answer:
             return json.load(answer)
+
+
+def digest(url):
+    """The SHA-256 of what is there, whoever vouches for the server."""
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    with urllib.request.urlopen(url, timeout=START_SECONDS, context=anyone) as answer:
+        found = hashlib.sha256()
+        while piece := answer.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def free_port():
@@ -210,15 +225,33 @@ def require(program):
     return path
 
 
-def hubcache(binary, directory, hub, data=None):
+def certificate(directory):
+    """A certificate for this machine and its key, as files of PEM."""
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    command = [require("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True, timeout=60)
+    key.chmod(0o600)
+    return cert, key
+
+
+def hubcache(binary, directory, hub, data=None, tls=False):
     directory.mkdir()
     command = [binary, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    # All clients of a bench have one address.
+    command += ["--listen-max-connections-per-client", "100000"]
     command += ["--data", data or directory / "data"]
     command += ["--hub", f"huggingface={hub}", "--hub", f"mozilla={hub}"]
+    if tls:
+        cert, key = certificate(directory)
+        command += ["--listen-tls", "127.0.0.1:0", "--cert", cert, "--key", key]
     # A home of its own, so that nobody's settings count.
     env = {"HOME": str(directory)}
     process = Process(command, directory / "log", env=env, stdout=subprocess.PIPE)
-    return Server(process, line_of(process, "hubcache")["listen"], directory)
+    ready = line_of(process, "hubcache")
+    if tls:
+        return Server(process, ready["listen_tls"], directory, "https")
+    return Server(process, ready["listen"], directory)
 
 
 def wire_origin(wire, directory, arguments):
@@ -227,14 +260,22 @@ def wire_origin(wire, directory, arguments):
     return WireOrigin(process, line_of(process, "the origin")["listen"], directory)
 
 
-def nginx(directory, workers, server, log="off", kind=Server):
+def nginx(directory, workers, server, log="off", kind=Server, tls=False):
     program = require("nginx")
     directory.mkdir()
+    if tls:
+        cert, key = certificate(directory)
+        # The ciphers that both would choose anyway, and tickets, as hubcache has them.
+        server += f" ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;"
+        kind = lambda *arguments: Server(*arguments, "https")
     port = free_port()
     # Workers of another user could not read what is below a private directory.
     user = "user root;" if os.geteuid() == 0 else ""
     conf = directory / "nginx.conf"
-    conf.write_text(NGINX.format(dir=directory, workers=workers, user=user, port=port, server=server, log=log))
+    spoken = "ssl http2 " if tls else ""
+    conf.write_text(
+        NGINX.format(dir=directory, workers=workers, user=user, port=port, server=server, log=log, tls=spoken)
+    )
     process = Process([program, "-p", directory, "-c", conf, "-e", directory / "log"], directory / "log")
     return listening(process, port, directory, kind)
 
@@ -259,8 +300,8 @@ def nginx_origin(directory, files):
     return nginx(directory, 1, server, f"{directory}/access.log counted", NginxOrigin)
 
 
-def nginx_static(directory, root):
-    return nginx(directory, os.cpu_count(), f"root {root};")
+def nginx_static(directory, root, tls=False):
+    return nginx(directory, os.cpu_count(), f"root {root};", tls=tls)
 
 
 def nginx_cache(directory, origin):
@@ -367,6 +408,7 @@ def versions(binary):
         "Squid": ("squid", "-v"),
         "Traffic Server": ("traffic_server", "-V"),
         "wrk": ("wrk", "-v"),
+        "h2load": ("h2load", "--version"),
     }
     found = {"hubcache": first_line(str(binary), "--version").rpartition(" ")[2]}
     for name, command in asked.items():
