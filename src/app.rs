@@ -199,6 +199,8 @@ impl Service {
         let server = control::Server {
             started_at: Timestamp::now(),
             listen: ready.listen,
+            listen_tls: ready.listen_tls,
+            intercept: forwarding.intercept,
             admin: ready.admin,
             fetcher: fetcher.clone(),
             telemetry: telemetry.clone(),

@@ -396,7 +396,7 @@ fn the_authority_vouches_for_nothing_outside_of_its_constraints() {
         let server = server.start();
         let port = server.listen_tls().rsplit(':').next().unwrap().to_owned();
         let told =
-            firefox.ask(&json!({"do": "tls", "url": format!("https://{host}:{port}/proxy.pac")})).unwrap();
+            firefox.ask(&json!({"do": "tls", "url": format!("https://{host}:{port}/healthz")})).unwrap();
         assert_eq!(told["error"].is_null(), good, "{host} {also:?}: {told}");
     }
 }

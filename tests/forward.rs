@@ -362,6 +362,9 @@ fn tls_is_spoken_on_a_listener_of_its_own() {
             &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
         )
     };
+    let status = scene.daemon.command(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&status["listen_tls"], &status["intercept"]), (&address.into(), &false.into()));
     // By the hub's own name it is that hub, whatever the revision is called; by another it is this server.
     scene.hub.moz("acme/tiny", "next", "config.json", "next");
     assert_eq!(get(MOZILLA, "/acme/tiny/next/config.json").text(), "next");
@@ -410,6 +413,26 @@ fn other_machines_are_not_let_in_unless_that_was_said() {
     assert_eq!(status.unwrap().code(), Some(78), "{log}");
     assert!(log.contains("--access anonymous"), "{log}");
     builder.arg("--access").arg("anonymous").start();
+}
+
+/// Idle tunnels, relayed and intercepted, do not make a stop wait for the time that responses have to end.
+#[test]
+fn idle_tunnels_do_not_hold_up_a_stop() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = silent.local_addr().unwrap().to_string();
+    let mut scene =
+        Scene::with(|b| b.arg("--intercept").arg("--egress-allow").arg(&place).set("listen.drain", "5m"));
+    let relayed = tls::tunnel(scene.address(), &place, "").unwrap();
+    let plain = tls::tunnel(scene.address(), &format!("{HF}:443"), "").unwrap();
+    let stream = tls::tunnel(scene.address(), &format!("{MOZILLA}:443"), "").unwrap();
+    let mut intercepted = tls::over(stream, MOZILLA, &scene.ca()).unwrap();
+    let request = format!("GET /acme/tiny/v1.0/config.json HTTP/1.1\r\nHost: {MOZILLA}\r\n\r\n");
+    intercepted.write_all(request.as_bytes()).unwrap();
+    let mut first = [0; 1];
+    intercepted.read_exact(&mut first).unwrap();
+    // It waits no longer than 40 s.
+    assert!(scene.daemon.terminate().success());
+    drop((relayed, plain, intercepted));
 }
 
 #[test]

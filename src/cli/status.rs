@@ -36,8 +36,9 @@ Examples:
   hubcache status --json | jq -r '.fills[] | \"\\(.arrived_bytes) of \\(.size_bytes) \\(.file)\"'";
 
 const JSON_HELP: &str = "\
-Print an object: version, pid, uptime_seconds, listen, admin, offline, hubs, total, xet_tokens, fills, data; hubs and \
-total have requests, asked, answered_here, hit_ratio, passed, served_bytes, fetched_bytes, saved_bytes, saved_ratio";
+Print an object: version, pid, uptime_seconds, listen, listen_tls, intercept, admin, offline, hubs, total, xet_tokens, \
+fills, data; hubs and total have requests, asked, answered_here, hit_ratio, passed, served_bytes, fetched_bytes, \
+saved_bytes, saved_ratio";
 
 pub fn command() -> Command {
     let command = Command::new("status")
@@ -66,7 +67,9 @@ fn write(out: &mut impl Write, status: &Status) -> io::Result<()> {
     let way = if status.offline { "offline" } else { "online" };
     let up = duration(status.uptime_seconds);
     line("hubcache", &format!("{}, {way}, up {up}, pid {}", status.version, status.pid))?;
-    line("clients", &status.listen.to_string())?;
+    let tls = status.listen_tls.map(|tls| format!(", with TLS at {tls}")).unwrap_or_default();
+    let tunnels = if status.intercept { "; tunnels to hubs are intercepted" } else { "" };
+    line("clients", &format!("{}{tls}{tunnels}", status.listen))?;
     line("operators", &status.admin.to_string())?;
     for HubStatus { hub, root, condition, .. } in &status.hubs {
         line(hub.name(), &format!("{root}, {}", state(condition)))?;

@@ -1,8 +1,11 @@
 //! Which deadline a connection is under, by what it is doing.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, ready};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::Limits;
 
@@ -149,6 +152,25 @@ impl Clock {
         // Every update is a single assignment, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Ends when the connection's deadline passes, wherever that has moved in the meantime.
+pub async fn expired(clock: &Clock, limits: &Limits, mut alarm: Pin<&mut Sleep>) -> Overdue {
+    poll_fn(|cx| {
+        loop {
+            // Without a deadline nothing needs to wake this: only serving sets one, and then it is polled again.
+            let Some((deadline, overdue)) = clock.deadline(limits) else { return Poll::Pending };
+            // An alarm that is set too early is left alone, for that is cheaper than moving it with each request.
+            if alarm.is_elapsed() || alarm.deadline() > deadline {
+                alarm.as_mut().reset(deadline);
+            }
+            ready!(alarm.as_mut().poll(cx));
+            if Instant::now() >= deadline {
+                return Poll::Ready(overdue);
+            }
+        }
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
@@ -17,23 +17,20 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::clock::{Clock, Overdue};
+use super::clock::{Clock, expired};
 use super::passage::{self, Client, handshake};
 use super::stream::Watched;
+use super::strict::MAX_HEAD_BYTES;
 use super::{Handled, Interceptor, Limits, Peer, Speaks};
 use crate::proxy::Passage;
 use crate::request::Arrival;
 
-// A request line and headers of more than this are answered with 431; so are more than 100 headers, which is
-// hyper's own limit (setting it, even to the same number, moves the headers of each request to the heap).
-pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
-
 // HTTP/2: requests at a time on one connection, and what of their responses waits in memory for each.
-const MAX_STREAMS: u32 = 128;
+const MAX_STREAMS: u32 = 100;
 const MAX_SEND_BUFFER: usize = 256 * 1024;
 const FRAMES_BUFFER: usize = 64 * 1024;
 // Within TLS: plain bytes that are encrypted at a time.
@@ -279,25 +276,6 @@ async fn until_over(
             }
         }
     }
-}
-
-/// Ends when the connection's deadline passes, wherever that has moved in the meantime.
-pub(super) async fn expired(clock: &Clock, limits: &Limits, mut alarm: Pin<&mut Sleep>) -> Overdue {
-    poll_fn(|cx| {
-        loop {
-            // Without a deadline nothing needs to wake this: only serving sets one, and then it is polled again.
-            let Some((deadline, overdue)) = clock.deadline(limits) else { return Poll::Pending };
-            // An alarm that is set too early is left alone, for that is cheaper than moving it with each request.
-            if alarm.is_elapsed() || alarm.deadline() > deadline {
-                alarm.as_mut().reset(deadline);
-            }
-            ready!(alarm.as_mut().poll(cx));
-            if Instant::now() >= deadline {
-                return Poll::Ready(overdue);
-            }
-        }
-    })
-    .await
 }
 
 /// Tells the clock, when dropped, that a request is over.

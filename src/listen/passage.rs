@@ -17,13 +17,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Peer;
-use super::clock::Clock;
-use super::connection::expired;
+use super::clock::{Clock, expired};
 use super::stream::Watched;
 use super::{Interceptor, Limits};
 
 /// Bytes that are read at a time, in each direction of a relay.
-const RELAY_BUFFER: usize = 64 << 10;
+const RELAY_BUFFER: usize = 16 << 10;
 /// How long a relay may be idle once the server stops.
 const IDLE_AT_STOP: Duration = Duration::from_secs(1);
 

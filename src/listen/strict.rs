@@ -6,6 +6,10 @@
 //! is wrong the parser gets a byte which it refuses itself, with 400 and the end of the connection; so whatever came
 //! before on the same connection is answered first.
 
+/// A request line and headers of more than this are answered with 431; so are more than 100 headers, which is hyper's own
+/// limit (setting it, even to the same number, moves the headers of each request to the heap).
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+
 /// What a message's length is told by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
@@ -31,7 +35,7 @@ enum State {
 pub(super) struct Strict(State);
 
 /// A line that is longer is left to the parser, which has a limit for the whole head.
-const MAX_LINE: usize = super::connection::MAX_HEAD_BYTES;
+const MAX_LINE: usize = MAX_HEAD_BYTES;
 
 impl Strict {
     pub(super) fn new() -> Self {

@@ -4,16 +4,22 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::{Reply, answer};
+use super::{Reply, Visit, answer};
 use crate::body::Body;
-use crate::model::{Hub, Outcome, REMOTE_SETTINGS_HOSTS};
+use crate::model::{Hub, Outcome, Place, REMOTE_SETTINGS_HOSTS};
+use crate::request::Arrival;
 
 /// The file, for a client that reaches this server by the name in its `Host`.
 pub(super) fn reply(head: &Parts) -> Reply {
+    // Tunnels are opened over the plain listener, whose address is not known here.
+    if head.extensions.get::<Visit>().is_some_and(|visit| visit.arrival == Arrival::Tls) {
+        let text = "ask for this file over the plain listener, which is the proxy that it is to name";
+        return answer::text(StatusCode::NOT_FOUND, Outcome::Unsupported, text);
+    }
     let host = head.uri.authority().map(Authority::as_str);
     let host = host.or_else(|| head.headers.get(header::HOST)?.to_str().ok());
     // Only what is certainly a host and a port goes into the script.
-    let host = host.and_then(|host| crate::model::Place::parse(host, Some(80)).ok());
+    let host = host.and_then(|host| Place::parse(host, Some(80)).ok());
     let Some(host) = host else {
         return answer::text(StatusCode::BAD_REQUEST, Outcome::Rejected, "Host names no host");
     };

@@ -73,12 +73,9 @@ pub fn named(head: &Parts, arrival: &Arrival) -> Result<Named, Reject> {
             within(name, said).map(Named::Hub)
         }
         (Arrival::Tls, Some(authority)) if head.version == Version::HTTP_2 => {
-            Ok(hub_at(&place(authority, Some(443))?).map_or(Named::Endpoint, Named::Hub))
+            Ok(led_here(authority.as_str()).map_or(Named::Endpoint, Named::Hub))
         }
-        (Arrival::Tls, None) => {
-            let hub = host.and_then(|host| hub_at(&Place::parse(host, Some(443)).ok()?));
-            Ok(hub.map_or(Named::Endpoint, Named::Hub))
-        }
+        (Arrival::Tls, None) => Ok(host.and_then(led_here).map_or(Named::Endpoint, Named::Hub)),
         (Arrival::Plain, None) => Ok(Named::Endpoint),
         (_, Some(authority)) => {
             let place = match head.uri.scheme() {
@@ -96,6 +93,14 @@ pub fn named(head: &Parts, arrival: &Arrival) -> Result<Named, Reject> {
 pub fn hub_at(place: &Place) -> Option<Hub> {
     let name = place.host.name().filter(|_| matches!(place.port, 80 | 443))?;
     Hub::of_host(name)
+}
+
+/// The hub whose name somebody's DNS leads here, for a request that says it is for `said`; anything else is taken as a
+/// name of this server's own, and not looked at further.
+fn led_here(said: &str) -> Option<Hub> {
+    let name = said.strip_suffix(":443").unwrap_or(said);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    Hub::ALL.into_iter().find(|hub| hub.hosts().iter().any(|host| name.eq_ignore_ascii_case(host)))
 }
 
 /// The one `Host`, if there is any.
@@ -191,6 +196,7 @@ mod tests {
             (&tunnel, "https://evil.net/a", Some("huggingface.co"), "Misdirected"),
             (&tunnel, "/a", Some("a b"), "BadPlace(Host)"),
             (&Arrival::Tls, "/a", Some("model-hub.mozilla.org"), "mozilla"),
+            (&Arrival::Tls, "/a", Some("HF.co.:443"), "huggingface"),
             (&Arrival::Tls, "/a", Some("cache.corp:8443"), "here"),
             (&Arrival::Tls, "http://cache.corp/a", Some("x"), "at cache.corp:80"),
         ];

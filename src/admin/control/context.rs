@@ -27,6 +27,10 @@ pub struct Server {
     pub started_at: Timestamp,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Where clients connect that speak TLS to it.
+    pub listen_tls: Option<SocketAddr>,
+    /// Whether tunnels to hubs are intercepted.
+    pub intercept: bool,
     /// Where operators connect.
     pub admin: SocketAddr,
     /// The way to the hubs; offline there is none.

@@ -23,6 +23,10 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Where clients connect that speak TLS to it.
+    pub listen_tls: Option<SocketAddr>,
+    /// Whether tunnels to hubs are intercepted.
+    pub intercept: bool,
     /// Where operators connect.
     pub admin: SocketAddr,
     /// Whether it has no way to the hubs.
@@ -129,6 +133,8 @@ pub(super) fn of(context: &Context, server: &Server, now: Timestamp) -> Status {
         pid: std::process::id(),
         uptime_seconds: server.started_at.age(now).as_secs(),
         listen: server.listen,
+        listen_tls: server.listen_tls,
+        intercept: server.intercept,
         admin: server.admin,
         offline: context.offline,
         hubs: Hub::ALL.map(hub).into(),

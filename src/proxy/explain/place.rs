@@ -9,7 +9,7 @@ use crate::model::{Hub, Roots};
 pub enum NotHere {
     /// It is neither a URL nor a path.
     Unreadable,
-    /// It is an https URL below the root of no hub; this server speaks plain HTTP.
+    /// It is an https URL of no hub.
     Elsewhere,
 }
 
@@ -18,8 +18,8 @@ impl std::fmt::Display for NotHere {
         f.write_str(match self {
             Self::Unreadable => "is neither an http or https URL nor a path that begins with a slash",
             Self::Elsewhere => {
-                "is below the root of no hub, and this server speaks no TLS; give only the path if another \
-                 program speaks TLS for it"
+                "is a URL of no hub: as a proxy, this server hands on what egress.allow lists, and keeps nothing of \
+                 it; if the URL is this server's own, give only the path"
             }
         })
     }
@@ -52,7 +52,9 @@ fn at_hub(roots: &Roots, text: &str) -> Option<String> {
     };
     let found = |hub: Hub| {
         let equivalents = roots.equivalents(hub).iter().map(|root| root.as_str());
-        [roots.root(hub).as_str(), hub.default_root()].into_iter().chain(equivalents).find_map(below)
+        let own = || hub.hosts().iter().flat_map(|host| ["https", "http"].map(|s| format!("{s}://{host}")));
+        let said = std::iter::once(roots.root(hub).as_str()).chain(equivalents).find_map(below);
+        said.or_else(|| own().find_map(|root| below(&root)))
     };
     match (found(Hub::Mozilla), found(Hub::HuggingFace)) {
         (Some(rest), None) => Some(format!("/hub/{}{rest}", Hub::Mozilla)),
@@ -94,6 +96,8 @@ mod tests {
             ),
             ("http://hf.example.org/inner/api/models/a/b", "/hub/huggingface/api/models/a/b"),
             ("https://model-hub.mozilla.org/a/b/main/c", "/hub/mozilla/a/b/main/c"),
+            ("https://hf.co/a/b/resolve/main/c", "/hub/huggingface/a/b/resolve/main/c"),
+            ("http://model-hub.mozilla.org/a/b/main/c", "/hub/mozilla/a/b/main/c"),
         ] {
             assert_eq!(placed(&roots, text), Ok(local.to_owned()), "{text}");
         }
