@@ -30,10 +30,10 @@ use crate::admin::control::Context;
 use crate::admin::{Door, control};
 use crate::cache::{self, Cache, Fetcher};
 use crate::config::Config;
-use crate::listen::{self, Drained, Handled, Interceptor, Speaks, authority};
+use crate::listen::{self, Drained, Interceptor, Speaks, authority};
 use crate::model::Timestamp;
 use crate::policy::{Asker, Denial};
-use crate::proxy::{Forwarding, Proxy};
+use crate::proxy::{Forwarding, Handled, Proxy};
 use crate::store::{self, Store};
 use crate::telemetry::Telemetry;
 use crate::upstream;
@@ -221,7 +221,7 @@ impl Service {
             let proxy = Arc::clone(&proxy);
             let handler = move |request, _peer, arrival| {
                 let proxy = Arc::clone(&proxy);
-                async move { Handled::from(proxy.handle(request, arrival).await) }
+                async move { proxy.handle(request, arrival).await }
             };
             let service = listen::Service { handler, limits: listen.limits, speaks };
             clients.spawn(listen::serve(listener, service, listen.drain, stop.clone()));

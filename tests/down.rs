@@ -395,10 +395,16 @@ fn mirrors_are_asked_while_the_hub_is_down_and_sent_no_credentials() {
     for seen in mirror.requests() {
         assert_eq!(seen.header("authorization"), None, "{}", mirror.journal());
     }
+    assert!(!mirror.requests().is_empty());
+    // Once the hub answers again, the mirror is left alone.
     hub.restart();
-    until_well(|| {
-        mirror.clear();
-        client::get(&url(2))
-    })
-    .assert_is(200, b"file 2", "from the hub again");
+    support::eventually(|| (daemon.metric("hubcache_hub_down", &[]) == 0.0).then_some(()));
+    mirror.clear();
+    client::get(&url(2)).assert_is(200, b"file 2", "from the hub again");
+    assert_eq!(mirror.requests().len(), 0, "{}", mirror.journal());
+    // Who sends credentials is handed to no mirror.
+    hub.stop();
+    let refused = Request::get(&format!("{}/api/whoami-v2", daemon.url())).token(TOKEN).send();
+    assert_eq!(refused.status, 504, "{}", refused.text());
+    assert_eq!(mirror.requests().len(), 0, "{}", mirror.journal());
 }

@@ -130,7 +130,7 @@ impl Scene {
     fn start(mode: Mode, more: impl FnOnce(Builder) -> Builder) -> Self {
         netns::enter();
         let hub = ScriptedHub::start();
-        let builder = Daemon::builder().hub(&hub).set("cache.ref_ttl", "1ms");
+        let builder = Daemon::builder().hub(&hub).set("cache.ref_ttl", "1ms").set("cache.negative_ttl", "0s");
         let builder = if mode == Mode::Proxy { builder.arg("--intercept") } else { builder };
         let daemon = more(builder).start();
         Self { hub, daemon, mode }
@@ -201,7 +201,6 @@ fn files_of_the_mozilla_hub(mode: Mode) {
     let held = firefox.ask(&json!({"do": "models"})).unwrap().to_string();
     assert!(held.contains("model.onnx") && !held.contains("late.json"), "{held}");
     scene.hub.moz("acme/tiny", "v1.0", "late.json", late.clone());
-    thread::sleep(Duration::from_millis(50));
     let got = support::eventually(|| firefox.file(&at, "acme/tiny", "v1.0", "late.json").ok());
     assert_eq!(Ok(got), sha256(&late));
     firefox.quit();

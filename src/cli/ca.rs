@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -107,12 +106,9 @@ fn export(files: &Files, der: bool) -> Result<(), Failure> {
 /// The file of the certificate, and the certificate that issues.
 fn certificate(files: &Files) -> Result<(Vec<u8>, CertificateDer<'static>), Failure> {
     let path = &files.certificate;
+    let own = authority::read_chain(path)?.swap_remove(0);
     let pem = std::fs::read(path).map_err(|e| CaError::Io(path.clone(), e))?;
-    let own = CertificateDer::pem_slice_iter(&pem).next();
-    match own {
-        Some(Ok(own)) => Ok((pem, own)),
-        _ => Err(CaError::Content(path.clone(), "it has no certificate in it".to_owned()).into()),
-    }
+    Ok((pem, own))
 }
 
 fn show(files: &Files, matches: &ArgMatches) -> Result<(), Failure> {

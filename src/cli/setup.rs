@@ -183,18 +183,14 @@ fn write(guide: &Guide, dir: &Path, certificate: &Path) -> Result<(), Failure> {
     output(write!(io::stdout(), "\n{}", guide.text))
 }
 
+/// Programs on Unix read lines that end so.
+const FORM: pem::EncodeConfig = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+
 /// For clients whose variable replaces what they trust by one file.
 fn bundle(own: &str) -> String {
-    use base64::Engine as _;
     let mut text = String::from(own);
     for certificate in rustls_native_certs::load_native_certs().certs {
-        let encoded = base64::engine::general_purpose::STANDARD.encode(&certificate);
-        text.push_str("-----BEGIN CERTIFICATE-----\n");
-        for at in (0..encoded.len()).step_by(64) {
-            text.push_str(&encoded[at..encoded.len().min(at + 64)]);
-            text.push('\n');
-        }
-        text.push_str("-----END CERTIFICATE-----\n");
+        text.push_str(&pem::encode_config(&pem::Pem::new("CERTIFICATE", certificate.to_vec()), FORM));
     }
     text
 }

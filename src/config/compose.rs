@@ -8,7 +8,7 @@ use super::keys::{
 };
 use super::{Config, Problem, Values};
 use crate::listen::Access;
-use crate::model::{Hub, REMOTE_SETTINGS_HOSTS, Roots};
+use crate::model::{Hub, Roots, known_hosts};
 use crate::policy::egress::Pattern;
 use crate::proxy::XET_HOSTS;
 use crate::{admin, cache, listen, policy, store, telemetry, upstream};
@@ -109,8 +109,7 @@ fn listen(said: Listen, intercept: Intercept, store: &store::Settings) -> listen
 }
 
 fn egress(said: Egress, cache: &Cache) -> policy::Egress {
-    let hosts = Hub::ALL.into_iter().flat_map(Hub::hosts).chain(&REMOTE_SETTINGS_HOSTS);
-    let mut known: Vec<_> = hosts.map(|host| Pattern::host(host)).collect();
+    let mut known: Vec<_> = known_hosts().map(Pattern::host).collect();
     // Whoever is told that a file is there must get there.
     if cache.xet_above.is_some() {
         known.push(Pattern::below(XET_HOSTS, 443));

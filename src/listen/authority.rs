@@ -19,7 +19,7 @@ use rcgen::{
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use crate::model::{Host, Hub, REMOTE_SETTINGS_HOSTS};
+use crate::model::{Host, known_hosts};
 
 /// How long an authority lives.
 const LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -92,12 +92,8 @@ impl std::error::Error for CaError {
     }
 }
 
-/// The hosts for which an authority vouches without being told more.
-pub fn permitted() -> impl Iterator<Item = &'static str> {
-    Hub::ALL.into_iter().flat_map(Hub::hosts).chain(&REMOTE_SETTINGS_HOSTS).copied()
-}
-
-/// Makes an authority that vouches for [`permitted`] and for `more`, and writes its files.
+/// Makes an authority that vouches for the hosts of hubs and of Remote Settings, for `more`, and for all below them, and
+/// writes its files.
 ///
 /// # Errors
 /// When there is one already, or its files cannot be written.
@@ -119,7 +115,7 @@ pub fn create(files: &Files, more: &[String], now: SystemTime) -> Result<(), CaE
 }
 
 fn params_of_authority(more: &[String], now: SystemTime) -> Result<CertificateParams, CaError> {
-    let mut names: Vec<String> = permitted().map(str::to_owned).collect();
+    let mut names: Vec<String> = known_hosts().map(str::to_owned).collect();
     for host in more {
         match Host::parse(host) {
             Ok(Host::Name(name)) => names.push(name),
@@ -176,15 +172,9 @@ impl Authority {
     /// When they cannot be read, others could read the key, or the two do not belong together.
     pub fn open(files: &Files) -> Result<Self, CaError> {
         let key_text = read_key(&files.key)?;
-        let content =
-            |path: &Path, why: &dyn fmt::Display| CaError::Content(path.to_owned(), why.to_string());
         let key = KeyPair::from_pem(&key_text).map_err(|e| content(&files.key, &e))?;
-        let pem = fs::read(&files.certificate).map_err(|e| CaError::Io(files.certificate.clone(), e))?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-        let mut chain = chain.map_err(|e| content(&files.certificate, &e))?;
-        let Some(own) = chain.first() else {
-            return Err(content(&files.certificate, &"it has no certificate in it"));
-        };
+        let mut chain = read_chain(&files.certificate)?;
+        let own = &chain[0];
         let parsed = x509_parser::parse_x509_certificate(own).map_err(|e| content(&files.certificate, &e))?.1;
         if !parsed.is_ca() {
             return Err(content(&files.certificate, &"it is not the certificate of an authority"));
@@ -218,6 +208,24 @@ impl Authority {
         chain.extend(self.chain.iter().cloned());
         let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
         Ok(Leaf { chain, key, renew_at: begin + LEAF_LIFE / 2 })
+    }
+}
+
+/// That a file does not have in it what it should.
+pub(super) fn content(path: &Path, why: &dyn fmt::Display) -> CaError {
+    CaError::Content(path.to_owned(), why.to_string())
+}
+
+/// Reads a file of PEM certificates, one at least.
+///
+/// # Errors
+/// When it cannot be read, or has none in it.
+pub fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaError> {
+    let pem = fs::read(path).map_err(|e| CaError::Io(path.to_owned(), e))?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match chain.map_err(|e| content(path, &e))? {
+        chain if chain.is_empty() => Err(content(path, &"it has no certificate in it")),
+        chain => Ok(chain),
     }
 }
 
@@ -279,7 +287,7 @@ mod tests {
         {
             assert!(is_taken(&files, &[host]), "{host}");
         }
-        for host in REMOTE_SETTINGS_HOSTS {
+        for host in known_hosts() {
             assert!(is_taken(&files, &[host]), "{host}");
         }
         for names in [

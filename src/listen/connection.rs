@@ -25,8 +25,8 @@ use super::clock::{Clock, expired};
 use super::passage::{self, Client, handshake};
 use super::stream::Watched;
 use super::strict::MAX_HEAD_BYTES;
-use super::{Handled, Interceptor, Limits, Peer, Speaks};
-use crate::proxy::Passage;
+use super::{Interceptor, Limits, Peer, Speaks};
+use crate::proxy::{Handled, Passage};
 use crate::request::Arrival;
 
 // HTTP/2: requests at a time on one connection, and what of their responses waits in memory for each.
@@ -91,7 +91,8 @@ pub async fn drive<H: Handler>(
         Speaks::Plain(interceptor) => {
             let passed = http1(stream, peer, &service, Arrival::Plain, stop.clone()).await;
             let Some((upgrade, passage)) = passed else { return };
-            let Some(client) = upgrade.await.ok().and_then(passage::client) else { return };
+            let Ok(upgraded) = upgrade.await else { return };
+            let client = TokioIo::new(upgraded);
             // On the heap, so that connections without a tunnel do not pay for it.
             Box::pin(follow(client, passage, interceptor.as_deref(), peer, &service, stop)).await;
         }

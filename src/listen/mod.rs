@@ -1,10 +1,10 @@
 //! Sockets and connections: accepting, limits on them, and the end of them.
 //!
 //! Nothing here knows what a request means. A connection is plain or TLS; a plain one becomes a tunnel when a CONNECT
-//! request is answered with a [`Passage`]: bytes are relayed both ways, or TLS is spoken with a certificate of the local
-//! authority (`authority`), and requests are read from that as from any other. A connection has at any moment at most one deadline, which depends on
-//! what it is doing (`clock`); a permit is held as long as the connection lives, and beyond the limit new ones
-//! wait in the kernel's queue instead of in memory.
+//! request is answered with a [`Passage`](crate::proxy::Passage): bytes are relayed both ways, or TLS is spoken with a
+//! certificate of the local authority ([`authority`]), and requests are read from that as from any other. A connection
+//! has at any moment at most one deadline, which depends on what it is doing (`clock`); a permit is held as long as the
+//! connection lives, and beyond the limit new ones wait in the kernel's queue instead of in memory.
 
 pub mod authority;
 mod clients;
@@ -21,13 +21,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
-
 pub use connection::{Handler, Service};
 pub use server::{Drained, serve};
 pub use tls::{Interceptor, given};
-
-use crate::proxy::{self, Passage};
 
 /// The settings of the listener that clients talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,27 +78,6 @@ pub enum Speaks {
     Plain(Option<Arc<Interceptor>>),
     /// HTTP within TLS.
     Tls(Arc<rustls::ServerConfig>),
-}
-
-/// What a handler makes of a request: a response, and of CONNECT what the connection is for afterwards.
-pub struct Handled<B> {
-    /// The response.
-    pub response: Response<B>,
-    /// What follows on the connection.
-    pub passage: Option<Passage>,
-}
-
-impl<B> From<Response<B>> for Handled<B> {
-    fn from(response: Response<B>) -> Self {
-        Self { response, passage: None }
-    }
-}
-
-impl From<proxy::Handled> for Handled<crate::body::Body> {
-    fn from(handled: proxy::Handled) -> Self {
-        let proxy::Handled { response, passage } = handled;
-        Self { response, passage }
-    }
 }
 
 /// What bounds connections, singly and together.

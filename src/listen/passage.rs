@@ -1,15 +1,12 @@
 //! What follows CONNECT on the same connection: bytes both ways, or TLS and requests in it.
 
-use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Buf as _, Bytes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -26,14 +23,8 @@ const RELAY_BUFFER: usize = 16 << 10;
 /// How long a relay may be idle once the server stops.
 const IDLE_AT_STOP: Duration = Duration::from_secs(1);
 
-/// A connection that has become a tunnel.
-pub(super) type Client = Rewound<TcpStream>;
-
-/// The connection below an upgrade, with what had been read of it beyond the request.
-pub(super) fn client(upgraded: Upgraded) -> Option<Client> {
-    let parts = upgraded.downcast::<TokioIo<Watched<TcpStream>>>().ok()?;
-    Some(Rewound { first: parts.read_buf, inner: parts.io.into_inner().into_inner() })
-}
+/// A connection that has become a tunnel; what was read of it beyond the request comes first.
+pub(super) type Client = TokioIo<Upgraded>;
 
 /// Passes bytes both ways until either side has had enough, nothing moves for too long, or the server stops.
 pub(super) async fn relay(
@@ -49,8 +40,8 @@ pub(super) async fn relay(
     let mut client = Watched::new(client, clock.clone());
     let copied =
         tokio::io::copy_bidirectional_with_sizes(&mut client, &mut server, RELAY_BUFFER, RELAY_BUFFER);
-    let mut copied = std::pin::pin!(copied);
-    let mut alarm = std::pin::pin!(sleep_until(Instant::now() + limits.idle_timeout));
+    let mut copied = pin!(copied);
+    let mut alarm = pin!(sleep_until(Instant::now() + limits.idle_timeout));
     let mut stopping = false;
     let (received_bytes, sent_bytes, why) = loop {
         tokio::select! {
@@ -124,54 +115,5 @@ pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
             tracing::debug!(peer = %peer.addr, "the TLS handshake timed out");
             None
         }
-    }
-}
-
-/// A stream of which some bytes were read already.
-#[derive(Debug)]
-pub(super) struct Rewound<S> {
-    first: Bytes,
-    inner: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
-        }
-        let taken = self.first.len().min(buf.remaining());
-        buf.put_slice(&self.first[..taken]);
-        self.first.advance(taken);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -29,11 +29,6 @@ impl<S> Watched<S> {
         Self { inner, clock, strict: Some(Strict::new()) }
     }
 
-    /// The stream itself.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
-
     fn note<T>(&self, result: &Poll<io::Result<T>>) {
         match result {
             Poll::Ready(_) => self.clock.wrote(Instant::now()),

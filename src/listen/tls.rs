@@ -1,6 +1,6 @@
 //! TLS towards clients: with a certificate that is given, or with one for each intercepted host.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -10,7 +10,7 @@ use rustls::server::ProducesTickets;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::authority::{Authority, CaError, Files, read_key};
+use super::authority::{Authority, CaError, Files, content, read_chain, read_key};
 
 /// What is spoken within TLS, the better first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -36,7 +36,7 @@ impl Interceptor {
     /// When the authority cannot be used.
     pub fn new(files: &Files) -> Result<Self, CaError> {
         let authority = Authority::open(files)?;
-        let tickets = tickets().map_err(|e| CaError::Content(files.key.clone(), e.to_string()))?;
+        let tickets = tickets().map_err(|e| content(&files.key, &e))?;
         Ok(Self { authority, hosts: Cache::new(MAX_HOSTS), tickets })
     }
 
@@ -65,14 +65,7 @@ impl Interceptor {
 /// # Errors
 /// When a file cannot be used, or the two do not belong together.
 pub fn given(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CaError> {
-    let content =
-        |path: &Path, why: &dyn std::fmt::Display| CaError::Content(path.to_owned(), why.to_string());
-    let pem = std::fs::read(certificate).map_err(|e| CaError::Io(PathBuf::from(certificate), e))?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let chain = chain.map_err(|e| content(certificate, &e))?;
-    if chain.is_empty() {
-        return Err(content(certificate, &"it has no certificate in it"));
-    }
+    let chain = read_chain(certificate)?;
     let private = PrivateKeyDer::from_pem_slice(read_key(key)?.as_bytes()).map_err(|e| content(key, &e))?;
     let config = tickets().and_then(|tickets| server_config(chain, private, tickets));
     config.map(Arc::new).map_err(|e| content(certificate, &e))

@@ -23,8 +23,8 @@ pub use place::{BadPlace, Host, Place};
 pub use question::{Question, Topic};
 pub use representation::{Expectation, Promise, Promiser, Representation, XetHints};
 pub use resource::{
-    Commit, EntryKey, Hub, HubRoot, REMOTE_SETTINGS_HOSTS, RefKey, Repo, RepoKind, Resource, Revision,
-    is_firefox_revision, is_mozilla_version,
+    Commit, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Resource, Revision, is_firefox_revision,
+    is_mozilla_version, known_hosts,
 };
 pub use roots::Roots;
 pub use secret::Secret;

@@ -65,11 +65,16 @@ impl FromStr for Hub {
 }
 
 /// Where Firefox gets its Remote Settings: the server, its attachments, and the chains of its signatures.
-pub const REMOTE_SETTINGS_HOSTS: [&str; 3] = [
+const REMOTE_SETTINGS_HOSTS: [&str; 3] = [
     "firefox.settings.services.mozilla.com",
     "firefox-settings-attachments.cdn.mozilla.net",
     "content-signature-2.cdn.mozilla.net",
 ];
+
+/// The hosts by which clients name hubs and Remote Settings.
+pub fn known_hosts() -> impl Iterator<Item = &'static str> {
+    Hub::ALL.into_iter().flat_map(Hub::hosts).chain(&REMOTE_SETTINGS_HOSTS).copied()
+}
 
 /// The URL under which a hub is reached, without a trailing slash: the source that an entry records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

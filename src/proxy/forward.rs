@@ -4,7 +4,6 @@
 //! address that the name has.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -37,9 +36,6 @@ pub enum Passage {
     Intercept(Arc<str>),
 }
 
-/// Whether it was said that a hub's tunnel passes by.
-static SAID: AtomicBool = AtomicBool::new(false);
-
 impl Proxy {
     /// Answers CONNECT.
     pub(super) async fn tunnel(&self, place: &Place) -> (Reply, Option<Passage>) {
@@ -52,9 +48,10 @@ impl Proxy {
         }
         let Some(fetcher) = &self.fetcher else { return (status::nothing_passes(), None) };
         if let Some(hub) = hub {
-            say_once(hub);
+            self.uncached_said.call_once(|| say_uncached(hub));
         }
-        if place.host.name().is_some_and(|name| name.ends_with(XET_HOSTS)) {
+        let below = place.host.name().and_then(|name| name.strip_suffix(XET_HOSTS));
+        if below.is_some_and(|labels| labels.ends_with('.')) {
             self.telemetry.xet_tunnelled();
             tracing::warn!(%place, "a client reads from the Xet store: what it fetches there goes past this cache");
         }
@@ -96,13 +93,11 @@ fn of_failure(failure: &Failure) -> Reply {
     }
 }
 
-fn say_once(hub: Hub) {
-    if !SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!(
-            %hub,
-            "a client opened a tunnel to a hub: what it fetches there passes uncached; with --intercept \
-             (intercept.enabled) tunnels to hubs are answered from the cache, and clients must trust the certificate \
-             that `hubcache ca export` prints"
-        );
-    }
+fn say_uncached(hub: Hub) {
+    tracing::warn!(
+        %hub,
+        "a client opened a tunnel to a hub: what it fetches there passes uncached; with --intercept (intercept.enabled) \
+         tunnels to hubs are answered from the cache, and clients must trust the certificate that `hubcache ca export` \
+         prints"
+    );
 }

@@ -16,7 +16,7 @@ mod private;
 mod status;
 mod upload;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -43,15 +43,23 @@ pub struct Proxy {
     fetcher: Option<Arc<Fetcher>>,
     telemetry: Telemetry,
     forwarding: Forwarding,
+    /// Says that tunnels to hubs pass uncached.
+    uncached_said: Once,
     hot: Hot,
 }
 
 /// What becomes of a request: a response, and of CONNECT what the connection is for afterwards.
-pub struct Handled {
+pub struct Handled<B = Body> {
     /// The response.
-    pub response: Response<Body>,
+    pub response: Response<B>,
     /// What follows on the same connection.
     pub passage: Option<Passage>,
+}
+
+impl<B> From<Response<B>> for Handled<B> {
+    fn from(response: Response<B>) -> Self {
+        Self { response, passage: None }
+    }
 }
 
 /// A response and how it is called.
@@ -76,7 +84,15 @@ impl Proxy {
         fetcher: Option<Arc<Fetcher>>,
         telemetry: Telemetry,
     ) -> Arc<Self> {
-        Arc::new(Self { rules, cache, fetcher, telemetry, forwarding, hot: Hot::new() })
+        Arc::new(Self {
+            rules,
+            cache,
+            fetcher,
+            telemetry,
+            forwarding,
+            uncached_said: Once::new(),
+            hot: Hot::new(),
+        })
     }
 
     /// Answers one request.

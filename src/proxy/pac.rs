@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::{Reply, Visit, answer};
 use crate::body::Body;
-use crate::model::{Hub, Outcome, Place, REMOTE_SETTINGS_HOSTS};
+use crate::model::{Outcome, Place, known_hosts};
 use crate::request::Arrival;
 
 /// The file, for a client that reaches this server by the name in its `Host`.
@@ -33,8 +33,7 @@ pub(super) fn reply(head: &Parts) -> Reply {
 
 /// The script that sends the hosts of hubs and of Remote Settings to the proxy `proxy`, and nothing else.
 pub fn script(proxy: &str) -> String {
-    let hosts = Hub::ALL.into_iter().flat_map(Hub::hosts).chain(&REMOTE_SETTINGS_HOSTS);
-    let hosts: String = hosts.map(|host| format!("    \"{host}\": true,\n")).collect();
+    let hosts: String = known_hosts().map(|host| format!("    \"{host}\": true,\n")).collect();
     format!(
         "// Model hubs and Firefox's Remote Settings are reached through hubcache, everything else is not.\n\
          function FindProxyForURL(url, host) {{\n  \

@@ -17,7 +17,7 @@ use http::uri::{Authority, Scheme};
 use http::{Method, Version, header};
 
 use super::path::Reject;
-use crate::model::{BadPlace, Host, Hub, Place};
+use crate::model::{Host, Hub, Place};
 
 /// How a request reached this server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -128,12 +128,6 @@ fn within(name: &str, said: Option<&str>) -> Result<Hub, Reject> {
             Ok(_) => Err(Reject::Misdirected),
             Err(bad) => Err(Reject::BadPlace(bad)),
         },
-    }
-}
-
-impl From<BadPlace> for Reject {
-    fn from(bad: BadPlace) -> Self {
-        Self::BadPlace(bad)
     }
 }
 

@@ -157,6 +157,17 @@ impl Shared {
         let scope = stream.peer_addr().map_or(Scope::Private, |peer| scope(peer.ip()));
         Ok((stream, scope))
     }
+
+    /// Connects to the parent proxy.
+    async fn dial_parent(&self, parent: &Parent) -> Result<Stream, BoxError> {
+        let (stream, _) = self.dial(Asker::Parent, &parent.place).await?;
+        Ok(Stream { io: TokioIo::new(stream), by_parent: false })
+    }
+
+    fn scopes(&self) -> MutexGuard<'_, BTreeMap<Site, Scope>> {
+        // Each update is one insertion.
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The addresses that have passed.
@@ -198,12 +209,11 @@ impl Connector {
         if let Host::Address(ip) = place.host {
             self.shared.check(asker, &place, ip)?;
         }
-        let dial = ToParent { place: parent.place.clone(), shared: Arc::clone(&self.shared) };
-        let to_parent: Uri = format!("http://{}", parent.place).parse()?;
         if uri.scheme_str() == Some("http") {
-            let mut dial = dial;
-            return Ok(Stream { by_parent: true, ..dial.call(to_parent).await? });
+            return Ok(Stream { by_parent: true, ..self.shared.dial_parent(parent).await? });
         }
+        let to_parent = format!("http://{}", parent.place).parse()?;
+        let dial = ToParent { parent: parent.clone(), shared: Arc::clone(&self.shared) };
         let mut tunnel = Tunnel::new(to_parent, dial);
         if let Some(credentials) = &parent.credentials {
             tunnel = tunnel.with_auth(credentials.expose().clone());
@@ -211,13 +221,6 @@ impl Connector {
         let within = self.shared.timeout;
         let opened = tokio::time::timeout(within, tunnel.call(uri)).await;
         Ok(opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
-    }
-}
-
-impl Shared {
-    fn scopes(&self) -> MutexGuard<'_, BTreeMap<Site, Scope>> {
-        // Each update is one insertion.
-        self.scopes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -238,7 +241,7 @@ impl Service<Uri> for Connector {
 /// Connects to the parent proxy, wherever the request goes.
 #[derive(Clone)]
 struct ToParent {
-    place: Place,
+    parent: Parent,
     shared: Arc<Shared>,
 }
 
@@ -252,11 +255,8 @@ impl Service<Uri> for ToParent {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { place, shared } = self.clone();
-        Box::pin(async move {
-            let (stream, _) = shared.dial(Asker::Parent, &place).await?;
-            Ok(Stream { io: TokioIo::new(stream), by_parent: false })
-        })
+        let Self { parent, shared } = self.clone();
+        Box::pin(async move { shared.dial_parent(&parent).await })
     }
 }
 

@@ -72,6 +72,13 @@ impl Sites {
             resting.insert(site, now + self.rest);
         }
     }
+
+    /// The way of a request, which begins at the root.
+    pub(super) fn round(&self, hub: Hub, has_credentials: bool) -> Round<'_> {
+        let mut next = self.for_request(hub, has_credentials, Instant::now()).into_iter();
+        let site = next.next().unwrap_or(Site::root(hub));
+        Round { sites: self, site, next, first: None }
+    }
 }
 
 /// One request's way through the sites of its hub.
@@ -82,15 +89,6 @@ pub(super) struct Round<'a> {
     next: std::vec::IntoIter<Site>,
     /// How it failed at the root.
     first: Option<Failure>,
-}
-
-impl Sites {
-    /// The way of a request, which begins at the root.
-    pub(super) fn round(&self, hub: Hub, has_credentials: bool) -> Round<'_> {
-        let mut next = self.for_request(hub, has_credentials, Instant::now()).into_iter();
-        let site = next.next().unwrap_or(Site::root(hub));
-        Round { sites: self, site, next, first: None }
-    }
 }
 
 impl Round<'_> {

@@ -89,86 +89,6 @@ impl Setting for Level {
     }
 }
 
-impl Setting for Format {
-    const PLACEHOLDER: &'static str = "FORMAT";
-
-    fn expects() -> String {
-        "text or json".into()
-    }
-
-    fn read(raw: &Raw) -> Result<Self, Refusal> {
-        match text(raw)? {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            other => Err(did_you_mean(other, ["text", "json"])),
-        }
-    }
-}
-
-impl Setting for Delivery {
-    const PLACEHOLDER: &'static str = "DELIVERY";
-
-    fn expects() -> String {
-        "stream or verified".into()
-    }
-
-    fn read(raw: &Raw) -> Result<Self, Refusal> {
-        match text(raw)? {
-            "stream" => Ok(Self::Stream),
-            "verified" => Ok(Self::Verified),
-            other => Err(did_you_mean(other, ["stream", "verified"])),
-        }
-    }
-}
-
-impl Setting for Uploads {
-    const PLACEHOLDER: &'static str = "UPLOADS";
-
-    fn expects() -> String {
-        "pass or refuse".into()
-    }
-
-    fn read(raw: &Raw) -> Result<Self, Refusal> {
-        match text(raw)? {
-            "pass" => Ok(Self::Pass),
-            "refuse" => Ok(Self::Refuse),
-            other => Err(did_you_mean(other, ["pass", "refuse"])),
-        }
-    }
-}
-
-impl Setting for Access {
-    const PLACEHOLDER: &'static str = "ACCESS";
-
-    fn expects() -> String {
-        "local or anonymous".into()
-    }
-
-    fn read(raw: &Raw) -> Result<Self, Refusal> {
-        match text(raw)? {
-            "local" => Ok(Self::Local),
-            "anonymous" => Ok(Self::Anonymous),
-            other => Err(did_you_mean(other, ["local", "anonymous"])),
-        }
-    }
-}
-
-impl Setting for Mode {
-    const PLACEHOLDER: &'static str = "MODE";
-
-    fn expects() -> String {
-        "closed or open".into()
-    }
-
-    fn read(raw: &Raw) -> Result<Self, Refusal> {
-        match text(raw)? {
-            "closed" => Ok(Self::Closed),
-            "open" => Ok(Self::Open),
-            other => Err(did_you_mean(other, ["closed", "open"])),
-        }
-    }
-}
-
 impl Setting for Pattern {
     const PLACEHOLDER: &'static str = "HOST[:PORT]";
 
@@ -180,6 +100,32 @@ impl Setting for Pattern {
         Self::parse(text(raw)?).map_err(|bad| Refusal::because(bad.to_string()))
     }
 }
+
+/// Makes a setting of an enum whose values are words.
+macro_rules! words {
+    ($type:ty, $placeholder:literal, $($word:literal => $value:path),+) => {
+        impl Setting for $type {
+            const PLACEHOLDER: &'static str = $placeholder;
+
+            fn expects() -> String {
+                [$($word),+].join(" or ")
+            }
+
+            fn read(raw: &Raw) -> Result<Self, Refusal> {
+                match text(raw)? {
+                    $($word => Ok($value),)+
+                    other => Err(did_you_mean(other, [$($word),+])),
+                }
+            }
+        }
+    };
+}
+
+words!(Format, "FORMAT", "text" => Format::Text, "json" => Format::Json);
+words!(Delivery, "DELIVERY", "stream" => Delivery::Stream, "verified" => Delivery::Verified);
+words!(Uploads, "UPLOADS", "pass" => Uploads::Pass, "refuse" => Uploads::Refuse);
+words!(Access, "ACCESS", "local" => Access::Local, "anonymous" => Access::Anonymous);
+words!(Mode, "MODE", "closed" => Mode::Closed, "open" => Mode::Open);
 
 /// Where a proxy is.
 #[derive(Clone, Debug, PartialEq, Eq)]

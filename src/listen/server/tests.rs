@@ -13,7 +13,8 @@ use http::Request;
 use hyper::body::Incoming;
 
 use super::*;
-use crate::listen::{Handled, Limits};
+use crate::listen::Limits;
+use crate::proxy::Handled;
 use crate::request::Arrival;
 
 type TestBody = Either<Full<Bytes>, Endless>;

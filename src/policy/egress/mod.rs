@@ -185,16 +185,13 @@ impl Egress {
                 }
             });
         }
-        let mut rules = self.allow.iter().chain(&self.known);
-        if rules.any(|rule| rule.names(&place.host) && rule.has_port(place.port)) {
-            return Ok(());
-        }
-        let named = self.allow.iter().chain(&self.known).any(|rule| rule.names(&place.host));
+        let rules = self.allow.iter().chain(&self.known).filter(|rule| rule.names(&place.host));
+        let ports: Vec<bool> = rules.map(|rule| rule.has_port(place.port)).collect();
         match self.mode {
+            _ if ports.contains(&true) => Ok(()),
             Mode::Open if PORTS.contains(&place.port) => Ok(()),
-            Mode::Open => Err(Denial::Port(place.clone())),
-            Mode::Closed if named => Err(Denial::Port(place.clone())),
-            Mode::Closed => Err(Denial::Name(place.clone())),
+            Mode::Closed if ports.is_empty() => Err(Denial::Name(place.clone())),
+            Mode::Open | Mode::Closed => Err(Denial::Port(place.clone())),
         }
     }
 
@@ -205,14 +202,12 @@ impl Egress {
     /// The rule that refuses it.
     pub fn address(&self, asker: Asker, place: &Place, ip: IpAddr, is_local: bool) -> Result<(), Denial> {
         let ip = ip.to_canonical();
-        let scope = scope(ip);
-        let place = || place.clone();
-        let port = place().port;
+        let (scope, port) = (scope(ip), place.port);
         if self.is_own(ip, port, is_local) {
-            return Err(Denial::Own(place()));
+            return Err(Denial::Own(place.clone()));
         }
         if scope == Scope::Never {
-            return Err(Denial::Never { place: place(), ip });
+            return Err(Denial::Never { place: place.clone(), ip });
         }
         let of_redirect = match asker {
             Asker::Parent | Asker::Root { named: true } => return Ok(()),
@@ -220,18 +215,14 @@ impl Egress {
             Asker::Redirect { .. } => true,
             Asker::Client | Asker::Root { named: false } => false,
         };
-        let named = place();
-        if self.is_listed(&named, ip) || scope == Scope::Public && (!of_redirect || port == 443) {
-            return Ok(());
-        }
         // A listed name says that redirects may lead there, though not where it may lie.
-        if scope == Scope::Public && self.allow.iter().any(|r| r.names(&named.host) && r.has_port(port)) {
-            return Ok(());
+        let is_named = || self.allow.iter().any(|rule| rule.names(&place.host) && rule.has_port(port));
+        match scope {
+            _ if self.is_listed(place, ip) => Ok(()),
+            Scope::Public if !of_redirect || port == 443 || is_named() => Ok(()),
+            Scope::Public => Err(Denial::RedirectPort(place.clone())),
+            _ => Err(Denial::Address { place: place.clone(), ip, scope }),
         }
-        Err(match scope {
-            Scope::Public => Denial::RedirectPort(named),
-            _ => Denial::Address { place: named, ip, scope },
-        })
     }
 
     /// Whether the address, its network, or `localhost` by that name is listed.

@@ -1,7 +1,7 @@
 """Runs a real Firefox without a window, and does in it what Firefox's own features do with model hubs.
 
-    drive.py --profile DIR [--firefox PATH] [--pref NAME=JSON]... [--env NAME=VALUE]... [--ca FILE]...
-             [--proxy HOST:PORT | --pac URL] [--policies FILE] [--timeout SECONDS]
+    drive.py --profile DIR [--firefox PATH] [--pref NAME=JSON]... [--ca FILE]...
+             [--proxy HOST:PORT] [--policies FILE] [--timeout SECONDS]
 
 The profile is made where there is none; a second run on the same one is a restart, and keeps its preferences. The
 first line on stdout is {"ok": {"firefox": VERSION}}. Then each line on stdin is a command in JSON, and each gets one
@@ -10,19 +10,14 @@ DIR/firefox.log.
 
     {"do": "file", "model": M, "revision": R, "file": F}     loads a file as an engine would: sha256, size and headers
     {"do": "models"}                                         what is held: models with their files, and stored files
-    {"do": "delete", "model": M, "revision": R}              deletes a model from what is held
     {"do": "engine", "options": {...}, "run": {...}}         createEngine() and run(): its vectors
-    {"do": "fetch", "url": U, "method": GET, "headers": {}, "cache": "default"}
-                                                             fetch() with the rights of the browser
     {"do": "tls", "host": H} or {"do": "tls", "url": U}      whether the certificate is accepted, and if not, why
-    {"do": "settings", "server": U, "allow": [PREFIX...]}    Remote Settings: takes no notice of signatures, asks this
-                                                             server, or holds these prefixes of allowed hubs (see below)
-    {"do": "records", "collection": C}                       a collection of Remote Settings, asked for when not held
+    {"do": "settings", "allow": [PREFIX...]}                 Remote Settings: holds these prefixes of allowed hubs
     {"do": "policies"}                                       the state of the enterprise policies, and which there are
 
-`file` and `delete` take "root" and "template" too, where it is not the hub of the preferences. Firefox itself allows
-hubs on localhost only; which others, it has from the collection `ml-model-allow-deny-list` of Remote Settings. By
-default there is no server for it, so these come from "allow", or the environment has MOZ_ALLOW_EXTERNAL_ML_HUB=1.
+`file` takes "root" and "template" too, where it is not the hub of the preferences. Firefox itself allows hubs on
+localhost only; which others, it has from the collection `ml-model-allow-deny-list` of Remote Settings. There is no
+server for that here, so they come from "allow".
 
 Policies are read from the folder of the application: with --policies Firefox starts from a copy of it in DIR/app, which
 consists of links but for the program. `SysConfD`/policies/policies.json (/etc/firefox) would come before it.
@@ -162,12 +157,6 @@ const commands = {
         });
     },
 
-    delete({ model, revision, root }) {
-        return withHub({ root }, async (hub, rootUrl) => {
-            await hub.deleteModels({ model: `${new URL(rootUrl).hostname}/${model}`, revision });
-        });
-    },
-
     async engine({ options, run }) {
         const engine = await createEngine(options);
         try {
@@ -177,13 +166,6 @@ const commands = {
             // The next one begins from what is held.
             await EngineProcess.destroyMLEngine();
         }
-    },
-
-    async fetch({ url, method = "GET", headers = {}, cache = "default", redirect = "follow" }) {
-        const response = await fetch(url, { method, headers, cache, redirect });
-        const { status, url: end } = response;
-        const body = await digest(await response.arrayBuffer());
-        return { status, url: end, headers: Object.fromEntries(response.headers), ...body };
     },
 
     async tls({ host, url = `https://${host}/` }) {
@@ -204,23 +186,11 @@ const commands = {
         };
     },
 
-    async settings({ server, allow }) {
-        if (server) {
-            Services.prefs.setStringPref("services.settings.server", server);
-        }
-        for (const collection of [ALLOWED, "ml-inference-options", "ml-onnx-runtime"]) {
-            RemoteSettings(collection).verifySignature = false;
-        }
-        if (allow) {
-            const records = allow.map((urlPrefix, at) => ({ id: `allowed-${at}`, filter: "ALLOW", urlPrefix }));
-            await RemoteSettings(ALLOWED).db.importChanges({}, Date.now(), records, { clear: true });
-        }
-    },
-
-    async records({ collection }) {
-        const client = RemoteSettings(collection);
+    async settings({ allow }) {
+        const client = RemoteSettings(ALLOWED);
         client.verifySignature = false;
-        return client.get({ emptyListFallback: false });
+        const records = allow.map((urlPrefix, at) => ({ id: `allowed-${at}`, filter: "ALLOW", urlPrefix }));
+        await client.db.importChanges({}, Date.now(), records, { clear: true });
     },
 
     async policies() {
@@ -264,10 +234,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--profile", type=lambda path: pathlib.Path(path).absolute(), required=True)
     parser.add_argument("--firefox", default="firefox-esr")
     parser.add_argument("--pref", action="append", default=[], type=lambda text: text.split("=", 1))
-    parser.add_argument("--env", action="append", default=[], type=lambda text: text.split("=", 1))
     parser.add_argument("--ca", action="append", default=[], type=pathlib.Path)
     parser.add_argument("--proxy")
-    parser.add_argument("--pac")
     parser.add_argument("--policies", type=pathlib.Path)
     parser.add_argument("--timeout", type=float, default=120, help="for one command")
     return parser.parse_args()
@@ -328,7 +296,7 @@ def user_js(flags: argparse.Namespace) -> str:
 
 def proxy_prefs(flags: argparse.Namespace) -> dict:
     """A proxy for everything but localhost, without a way past it."""
-    if not (flags.proxy or flags.pac):
+    if not flags.proxy:
         return {}
     prefs = {
         "network.proxy.allow_bypass": False,
@@ -336,8 +304,6 @@ def proxy_prefs(flags: argparse.Namespace) -> dict:
         "network.proxy.failover_direct": False,
         "network.proxy.no_proxies_on": "",
     }
-    if flags.pac:
-        return {**prefs, "network.proxy.type": 2, "network.proxy.autoconfig_url": flags.pac}
     host, port = flags.proxy.rsplit(":", 1)
     prefs["network.proxy.type"] = 1
     for kind in ("http", "ssl"):
@@ -364,7 +330,6 @@ def launched(stack: contextlib.ExitStack, program: str, flags: argparse.Namespac
         "MOZ_CRASHREPORTER_DISABLE": "1",
         # Without it a release takes no notice of services.settings.server.
         "MOZ_REMOTE_SETTINGS_DEVTOOLS": "1",
-        **dict(flags.env),
     }
     options = ["--headless", "--marionette", "--remote-allow-system-access", "--no-remote", "--profile"]
     log = stack.enter_context(open(flags.profile / "firefox.log", "ab"))
