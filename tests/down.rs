@@ -402,9 +402,18 @@ fn mirrors_are_asked_while_the_hub_is_down_and_sent_no_credentials() {
     mirror.clear();
     client::get(&url(2)).assert_is(200, b"file 2", "from the hub again");
     assert_eq!(mirror.requests().len(), 0, "{}", mirror.journal());
-    // Who sends credentials is handed to no mirror.
+    // What only the caller may read is asked of the hub alone.
+    for hub in [&hub, &mirror] {
+        hub.hf("acme/gated").commit([File::direct("0.json", "secret")]);
+        hub.hf("acme/gated").gated(&[TOKEN]);
+    }
+    let gated = format!("{}/acme/gated/resolve/main/0.json", daemon.url());
+    Request::get(&gated).token(TOKEN).send().assert_is(200, b"secret", "from the hub");
     hub.stop();
-    let refused = Request::get(&format!("{}/api/whoami-v2", daemon.url())).token(TOKEN).send();
-    assert_eq!(refused.status, 504, "{}", refused.text());
-    assert_eq!(mirror.requests().len(), 0, "{}", mirror.journal());
+    let refused = Request::get(&gated).token(TOKEN).send();
+    assert!(refused.status >= 400, "{} {}", refused.status, refused.text());
+    assert!(!mirror.requests().is_empty(), "it is asked without");
+    for seen in mirror.requests() {
+        assert_eq!(seen.header("authorization"), None, "{}", mirror.journal());
+    }
 }

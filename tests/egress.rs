@@ -114,6 +114,7 @@ fn no_spelling_of_a_forbidden_target_is_connected_to() {
     }
     let hub = ScriptedHub::start();
     let daemon = Daemon::builder().hub(&hub).set("egress.mode", "open").start();
+    daemon.wait_for_log("egress.mode is open");
     for host in FORBIDDEN {
         let url = format!("http://{host}/latest/meta-data");
         let reply = Request::get(&daemon.url()).target(&url).send();

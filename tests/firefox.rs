@@ -244,38 +244,45 @@ fn as_its_proxy_it_gets_files_of_hugging_face() {
 }
 
 /// The hub dies half-way through a file that nobody has, and comes back: nothing has to be deleted in Firefox.
-fn the_hub_dies_half_way(mode: Mode) {
+fn the_hub_dies_half_way(mode: Mode, at: Place, revision: &str) {
     let scene = Scene::start(mode, |b| b.set("upstream.probe_interval", "100ms"));
     let bytes = noise(5, 3_000_000);
-    scene.hub.moz("acme/tiny", "v1.0", "model.onnx", bytes.clone());
+    scene.hub.moz("acme/tiny", revision, "model.onnx", bytes.clone());
+    scene.hub.hf("acme/tiny").commit([File::lfs("model.onnx", bytes.clone())]);
     let home = scratch();
-    let at = scene.mozilla();
     let mut firefox = scene.firefox(home.path());
-    scene.hub.fault(Fault::on("model.onnx", What::CutAt(1_500_000)));
-    scene.hub.fault(Fault::on("model.onnx", What::hang_up()).after(1).times(20));
-    let first = firefox.file(&at, "acme/tiny", "v1.0", "model.onnx");
+    let file = |firefox: &mut Firefox| firefox.file(&at, "acme/tiny", revision, "model.onnx");
+    let cut = scene.hub.fault(Fault::on("model.onnx", What::CutAt(1_500_000)).get());
+    scene.hub.fault(Fault::on("model.onnx", What::hang_up()).get().after(1).times(20));
+    let first = file(&mut firefox);
+    assert_eq!(cut.fired(), 1, "{}", scene.hub.journal());
     scene.hub.behave();
     if let Err(error) = &first {
         let held = firefox.ask(&json!({"do": "models"})).unwrap().to_string();
         assert!(!held.contains("model.onnx"), "{error}: {held}");
     }
-    let got = support::eventually(|| firefox.file(&at, "acme/tiny", "v1.0", "model.onnx").ok());
+    let got = support::eventually(|| file(&mut firefox).ok());
     assert_eq!(Ok(got), sha256(&bytes));
     firefox.quit();
     // It is whole after a restart too.
     let mut firefox = scene.firefox(home.path());
     scene.hub.stop();
-    assert_eq!(firefox.file(&at, "acme/tiny", "v1.0", "model.onnx"), sha256(&bytes));
+    assert_eq!(file(&mut firefox), sha256(&bytes));
 }
 
 #[test]
 fn as_its_proxy_it_survives_a_hub_that_dies_half_way() {
-    the_hub_dies_half_way(Mode::Proxy);
+    the_hub_dies_half_way(Mode::Proxy, AT_MOZILLA, "v1.0");
+}
+
+#[test]
+fn as_its_proxy_it_survives_when_hugging_face_dies_half_way() {
+    the_hub_dies_half_way(Mode::Proxy, AT_HF, "main");
 }
 
 #[test]
 fn on_localhost_it_survives_a_hub_that_dies_half_way() {
-    the_hub_dies_half_way(Mode::Localhost);
+    the_hub_dies_half_way(Mode::Localhost, AT_LOCALHOST, "v1.0");
 }
 
 fn vectors(told: &Value) -> Vec<Vec<f64>> {

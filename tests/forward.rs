@@ -6,6 +6,7 @@ mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
@@ -95,6 +96,31 @@ fn serve(mut stream: TcpStream, answer: &[u8]) -> Vec<u8> {
     }
     let _ = stream.write_all(answer);
     heard
+}
+
+/// A certificate for a host and for `cache.example`, by itself.
+struct Certificate {
+    cert: PathBuf,
+    key: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Certificate {
+    fn of(host: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed([host.to_owned(), "cache.example".to_owned()]).unwrap();
+        let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Self { cert, key, _dir: dir }
+    }
+
+    /// Has a daemon speak TLS with it.
+    fn listen(&self, builder: Builder) -> Builder {
+        let builder = builder.arg("--listen-tls").arg("127.0.0.1:0").arg("--cert");
+        builder.arg(self.cert.to_str().unwrap()).arg("--key").arg(self.key.to_str().unwrap())
+    }
 }
 
 const HELLO: &[u8] =
@@ -259,6 +285,132 @@ fn hubs_are_reached_through_a_parent_proxy_that_is_told_who_asks() {
     assert!(heard.to_lowercase().contains("\r\nproxy-authorization: basic bwu6c2vjcmv0\r\n"), "{heard}");
 }
 
+/// A proxy that opens every tunnel to `to`, and tells the heads that it was sent.
+fn tunnelling_parent(to: String) -> Listening {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (tell, heard) = mpsc::channel();
+    thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let (tell, to) = (tell.clone(), to.clone());
+            thread::spawn(move || {
+                let head = serve(client.try_clone().unwrap(), b"HTTP/1.1 200 OK\r\n\r\n");
+                tell.send(head).unwrap();
+                let mut server = TcpStream::connect(to).unwrap();
+                let (mut from_client, mut to_server) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+                let _ = std::io::copy(&mut server, &mut client);
+            });
+        }
+    });
+    Listening { address, heard }
+}
+
+#[test]
+fn a_hub_over_tls_is_reached_in_a_tunnel_of_the_parent_proxy() {
+    let certificate = Certificate::of("hub.example");
+    let hub = Scene::with(|b| certificate.listen(b));
+    let parent = tunnelling_parent(hub.daemon.listen_tls().to_owned());
+    let credentials = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(credentials.path(), "me:secret\n").unwrap();
+    let root = "https://hub.example:8443";
+    let builder = Daemon::builder().root("mozilla", root).root("huggingface", root);
+    let builder = builder.arg("--ca-bundle").arg(certificate.cert.to_str().unwrap());
+    let builder = builder.env("HTTPS_PROXY", &format!("http://{}", parent.address));
+    let daemon = builder.set("upstream.proxy_credentials", credentials.path().to_str().unwrap()).start();
+    let reply = client::get(&format!("{}/acme/tiny/v1.0/config.json", daemon.url()));
+    reply.assert_is(200, b"mozilla", "through the parent and from the hub behind it");
+    let heard = parent.heard();
+    assert!(heard.starts_with("CONNECT hub.example:8443 HTTP/1.1\r\n"), "{heard}");
+    assert!(heard.contains("Proxy-Authorization: Basic bWU6c2VjcmV0\r\n"), "{heard}");
+}
+
+#[test]
+fn through_a_parent_proxy_addresses_are_checked_all_the_same() {
+    let parent = Listening::start(
+        b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    );
+    let root = "http://hub.example:8080";
+    let builder = Daemon::builder().root("mozilla", root).root("huggingface", root);
+    let daemon = builder.set("upstream.proxy", &parent.address).start();
+    let reply = client::get(&format!("{}/acme/tiny/v1.0/config.json", daemon.url()));
+    assert_eq!(reply.status, 502, "{}", reply.text());
+    let why = reply.header("proxy-status").unwrap();
+    assert!(why.contains("error=destination_ip_prohibited"), "{why}");
+    assert!(parent.heard().contains("hub.example:8080"));
+    assert!(parent.heard.try_recv().is_err(), "the address was not asked of the parent");
+}
+
+#[test]
+fn tunnels_to_the_xet_store_are_relayed_and_counted_while_clients_are_told_of_it() {
+    let parent = Listening::start(b"HTTP/1.1 200 OK\r\n\r\n");
+    let store = "cas-server.xethub.hf.co:443";
+    let with = |above: &str| {
+        Scene::with(|b| {
+            let b = b.set("upstream.proxy", &parent.address).set("upstream.no_proxy", "127.0.0.1");
+            b.arg("--intercept").set("cache.xet_above", above)
+        })
+    };
+    let scene = with("50GB");
+    drop(tls::tunnel(scene.address(), store, "").unwrap());
+    assert!(parent.heard().starts_with(&format!("CONNECT {store} HTTP/1.1")));
+    assert_eq!(scene.daemon.metric("hubcache_xet_tunnels_total", &[]), 1.0);
+    // Only its hosts, and none of the content network.
+    for other in
+        ["xethub.hf.co:443", "evilxethub.hf.co:443", "cdn-lfs.hf.co:443", "cas-server.xethub.hf.co:80"]
+    {
+        assert_eq!(tls::tunnel(scene.address(), other, "").unwrap_err().status, 403, "{other}");
+    }
+    assert_eq!(tls::tunnel(with("none").address(), store, "").unwrap_err().status, 403);
+}
+
+#[test]
+fn another_authority_can_issue_the_certificates() {
+    let scene = Scene::start();
+    let theirs = scene.daemon.data().join("ca");
+    let (cert, key) = (theirs.join("ca.pem"), theirs.join("ca.key"));
+    let with = |builder: Builder| {
+        let builder = builder.arg("--intercept").set("intercept.ca_cert", cert.to_str().unwrap());
+        builder.set("intercept.ca_key", key.to_str().unwrap())
+    };
+    let other = Scene::with(with);
+    let answer = tls::get(other.address(), MOZILLA, "/acme/tiny/v1.0/config.json", "", &cert);
+    assert_eq!(answer.text(), "mozilla");
+    assert!(!other.daemon.data().join("ca").exists(), "it makes none of its own");
+    // A key that others can read is none.
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (status, log) = with(Daemon::builder().hub(&scene.hub)).try_start().err().expect("it does not start");
+    assert_eq!(status.unwrap().code(), Some(78), "{log}");
+    assert!(log.contains("chmod 600"), "{log}");
+}
+
+#[test]
+fn the_commands_of_the_authority_agree() {
+    let scene = Scene::with(|b| b);
+    let run = |arguments: &[&str]| {
+        let output = scene.daemon.command(arguments);
+        (output.status.code(), output.stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, _, told) = run(&["ca", "export"]);
+    assert!(code == Some(66) && told.contains("hubcache ca init"), "{told}");
+    assert_eq!(run(&["ca", "init", "--permit", "hub.example.org"]).0, Some(0));
+    let (code, _, told) = run(&["ca", "init"]);
+    assert!(code == Some(73) && told.contains("already"), "{told}");
+    let pem = run(&["ca", "export"]).1;
+    assert_eq!(pem, std::fs::read(scene.ca()).unwrap());
+    let path = String::from_utf8(run(&["ca", "path"]).1).unwrap();
+    assert_eq!(path.trim_end(), scene.ca().to_str().unwrap());
+    let der = run(&["ca", "export", "--der"]).1;
+    let shown: serde_json::Value = serde_json::from_slice(&run(&["ca", "show", "--json"]).1).unwrap();
+    assert_eq!(shown["sha256"], support::hub::digests::sha256(&der));
+    let permitted = shown["permitted"].as_array().unwrap();
+    assert!(
+        [MOZILLA, HF, "hub.example.org"].iter().all(|host| permitted.contains(&(*host).into())),
+        "{shown}"
+    );
+}
+
 #[test]
 fn a_parent_proxy_that_is_this_server_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -318,6 +470,16 @@ fn hits_and_misses_are_the_same_to_a_client_of_http_2() {
             let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
             assert!(*body == [7; 300_000]);
         }
+        let path = format!("https://{HF}/acme/tiny/resolve/main/model.bin");
+        let head = http::Request::head(&path).body(tls::empty()).unwrap();
+        let head = sender.send_request(head).await.unwrap();
+        assert!(head.status() == 200 && head.headers()["content-length"] == "300000", "{head:?}");
+        assert_eq!(head.headers()["cache-control"], "no-cache");
+        for method in ["GET", "HEAD"] {
+            let request = http::Request::builder().method(method).uri(&path);
+            let request = request.header("if-none-match", &head.headers()["etag"]).body(tls::empty());
+            assert_eq!(sender.send_request(request.unwrap()).await.unwrap().status(), 304, "{method}");
+        }
         let other = http::Request::get("https://example.org/").body(tls::empty()).unwrap();
         assert_eq!(sender.send_request(other).await.unwrap().status(), 421);
     });
@@ -341,20 +503,11 @@ fn a_session_is_resumed() {
 
 #[test]
 fn tls_is_spoken_on_a_listener_of_its_own() {
-    let dir = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed([MOZILLA.to_owned(), "cache.example".to_owned()]).unwrap();
-    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    std::fs::write(&cert, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-    let scene = Scene::with(|b| {
-        let b = b.arg("--listen-tls").arg("127.0.0.1:0");
-        b.arg("--cert").arg(cert.to_str().unwrap()).arg("--key").arg(key.to_str().unwrap())
-    });
+    let certificate = Certificate::of(MOZILLA);
+    let scene = Scene::with(|b| certificate.listen(b));
     let address = scene.daemon.listen_tls();
     let get = |host: &str, path: &str| {
-        let mut stream = tls::over(TcpStream::connect(address).unwrap(), host, &cert).unwrap();
+        let mut stream = tls::over(TcpStream::connect(address).unwrap(), host, &certificate.cert).unwrap();
         tls::exchange(
             &mut stream,
             &format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
