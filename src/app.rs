@@ -33,8 +33,9 @@ use crate::config::Config;
 use crate::listen::{self, Drained, Interceptor, Speaks, authority};
 use crate::model::Timestamp;
 use crate::policy::{Asker, Denial};
-use crate::proxy::{Forwarding, Handled, Proxy};
-use crate::store::{self, Store};
+use crate::proxy::{Forwarding, Handled, Mirror, Proxy};
+use crate::remote_settings::{self, RemoteSettings, Watcher};
+use crate::store::{self, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::upstream;
 
@@ -68,6 +69,8 @@ pub enum Error {
     Upstream(upstream::BuildError),
     /// There is no certificate to speak TLS with.
     Certificate(authority::CaError),
+    /// What is held of Remote Settings cannot be read.
+    Settings(StoreError),
     /// The parent proxy is this server.
     OwnParent(Denial),
     /// An address could not be listened on.
@@ -93,6 +96,7 @@ impl fmt::Display for Error {
             Self::Open(_) => write!(f, "the data directory cannot be used"),
             Self::Upstream(_) => write!(f, "connections to the hubs cannot be set up"),
             Self::Certificate(_) => write!(f, "TLS cannot be spoken with clients"),
+            Self::Settings(_) => write!(f, "what is held of Remote Settings cannot be read"),
             Self::OwnParent(_) => write!(f, "the parent proxy (upstream.proxy, HTTPS_PROXY) cannot be used"),
             Self::Bind { setting, address, .. } => write!(f, "cannot listen on {address} ({setting})"),
             Self::Control(_) => write!(f, "the control socket cannot be made"),
@@ -108,6 +112,7 @@ impl std::error::Error for Error {
             Self::Open(e) => Some(e),
             Self::Upstream(e) => Some(e),
             Self::Certificate(e) => Some(e),
+            Self::Settings(e) => Some(e),
             Self::OwnParent(e) => Some(e),
             Self::Bind { source: e, .. } | Self::Control(e) | Self::Signals(e) => Some(e),
             Self::Task(e) => Some(e),
@@ -154,6 +159,7 @@ struct Service {
     stop_operators: watch::Sender<bool>,
     control: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
+    watching: Vec<JoinHandle<()>>,
 }
 
 // The operators' door serves answers that are complete in memory; a few collectors of metrics come at a time.
@@ -169,8 +175,18 @@ const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
     async fn start(config: Config, store: Store) -> Result<Self, Error> {
-        let Config { offline, listen, egress, admin, store: settings, mut upstream, cache, policy, log: _ } =
-            config;
+        let Config {
+            offline,
+            listen,
+            egress,
+            admin,
+            store: data,
+            mut upstream,
+            settings,
+            cache,
+            policy,
+            log: _,
+        } = config;
         let doors = Doors::open(&listen, &admin).await?;
         let ready = doors.ready;
         let interceptor = listen.intercept.enabled.then(|| interceptor(&listen.intercept)).transpose()?;
@@ -196,6 +212,8 @@ impl Service {
             }
             false => Some(fetcher(cache, Arc::clone(&held), upstream, &telemetry)?),
         };
+        let mirror =
+            settings.map(|settings| mirror(settings, &store, fetcher.as_ref(), &telemetry)).transpose()?;
         let server = control::Server {
             started_at: Timestamp::now(),
             listen: ready.listen,
@@ -206,13 +224,17 @@ impl Service {
             telemetry: telemetry.clone(),
         };
         let (cache, rules, server) = (Arc::clone(&held), policy.clone(), Some(Arc::new(server)));
-        let context = Context { cache, rules, offline, server };
-        let proxy = Proxy::new(policy, forwarding, held, fetcher.clone(), telemetry.clone());
-        let door = Arc::new(Door::new(store.clone(), telemetry, admin.hosts));
+        let context = Context { cache, rules, offline, mirror: mirror.clone(), server };
+        let watcher = mirror.as_ref().and_then(|mirror| mirror.watcher.clone());
+        let door = Arc::new(Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone()));
+        let proxy = Proxy::new(policy, forwarding, held, fetcher.clone(), telemetry, mirror);
 
-        let bound = control::bind(&settings.dir, &runtime_dirs()).map_err(Error::Control)?;
+        let bound = control::bind(&data.dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, context));
         let housekeeping = tokio::spawn(keep_house(store.clone()));
+        let watching = watcher.map_or_else(Vec::new, |watcher| {
+            vec![tokio::spawn(Arc::clone(&watcher).run()), tokio::spawn(watcher.renew())]
+        });
         let (stop_clients, stop) = watch::channel(false);
         let mut clients = JoinSet::new();
         let plain = (doors.plain, Speaks::Plain(interceptor));
@@ -247,6 +269,7 @@ impl Service {
             stop_operators,
             control,
             housekeeping,
+            watching,
         })
     }
 
@@ -262,6 +285,11 @@ impl Service {
                 }
                 Err(error) => tracing::error!(%error, "serving clients failed"),
             }
+        }
+        // What they have begun is written down, and goes on at the next start.
+        for task in self.watching {
+            task.abort();
+            let _ = task.await;
         }
         if let Some(fetcher) = self.fetcher {
             fetcher.stop().await;
@@ -346,6 +374,36 @@ fn fetcher(
     let fetcher = Fetcher::new(settings, held, Arc::new(client), telemetry.clone());
     fetcher.resume_fills();
     Ok(fetcher)
+}
+
+/// What is held of Remote Settings, and the way to its server where there is one.
+fn mirror(
+    settings: remote_settings::Settings,
+    store: &Store,
+    fetcher: Option<&Arc<Fetcher>>,
+    telemetry: &Telemetry,
+) -> Result<Mirror, Error> {
+    let remote = RemoteSettings::load(settings, store.clone(), telemetry.clone()).map_err(Error::Settings)?;
+    let watcher = fetcher.map(|fetcher| Watcher::new(Arc::clone(&remote), Arc::clone(fetcher)));
+    Ok(Mirror { remote, watcher })
+}
+
+/// Remote Settings for a command that has opened the store itself; with the way to its server if it is to be asked.
+///
+/// # Errors
+/// As at the start of a server.
+pub fn mirror_of(config: &Config, cache: &Arc<Cache>, ask: bool) -> Result<Option<Mirror>, Error> {
+    let Some(settings) = config.settings.clone() else { return Ok(None) };
+    let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
+    let fetcher = match ask && !config.offline {
+        true => {
+            let client =
+                upstream::Client::new(config.upstream.clone(), telemetry.clone()).map_err(Error::Upstream)?;
+            Some(Fetcher::new(config.cache.clone(), Arc::clone(cache), Arc::new(client), telemetry.clone()))
+        }
+        false => None,
+    };
+    mirror(settings, cache.store(), fetcher.as_ref(), &telemetry).map(Some)
 }
 
 /// Lets go of what has expired, now and every so often.

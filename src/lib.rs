@@ -19,6 +19,7 @@
 //!                 │              │  └──► verify           every promised digest, in file order
 //!                 │              └─────► store            chunks, then the entry
 //!                 │            cache::Follower            bytes as they arrive, the last one withheld
+//!   │             ├──► settings remote_settings           what Mozilla signs, as it is held
 //!   │             ├──► pass    upstream                   neither: handed on, unbuffered
 //!   └── passage ◄─┴──► tunnel  policy::egress             CONNECT: TLS with requests in it, or bytes both ways
 //! ```
@@ -31,6 +32,7 @@
 //! | `main`, [`cli`], [`app`], [`config`] | argv and exit code; one file a command; wiring and the order of stopping; the only place that reads settings |
 //! | [`listen`] | sockets, TLS, connections and their limits; tunnels; the local certificate authority |
 //! | [`admin`], [`proxy`] | the operators' door and the control socket; the request path |
+//! | [`remote_settings`] | what Mozilla announces in signed collections: watched, acted upon, mirrored |
 //! | [`cache`] | one download with many readers, one question with many who wait |
 //! | [`body`], [`upstream`], [`store`] | bytes to the client; the hubs; redb |
 //! | [`policy`], [`verify`] | pure: what to do; is it what it claims to be |
@@ -71,6 +73,10 @@
 //! - **Admission**: whether a hub may be asked now. It may not while it is **down** (its **circuit** is open), nor
 //!   without credentials while a **hold-off** of its own making lasts.
 //! - **Mark**: stands on a resource of which wrong bytes were sent, against clients that would resume them.
+//! - **Collection** ([`model::Collection`]): a signed list of records of Remote Settings. A **snapshot**
+//!   ([`model::Snapshot`]) is all of it at one moment, under a signature that was found good.
+//! - **Announcement** ([`remote_settings::Announcement`]): what the difference of two snapshots says of a model. A
+//!   **renewal** ([`model::Renewal`]) is the job that follows from it; after it the old revision is **superseded**.
 //! - **Outcome** ([`model::Outcome`]): how a request ended; the log field, the metric label and `Cache-Status`.
 //!
 //! # Invariants
@@ -91,7 +97,10 @@
 //! 10. Nothing is said not to exist but what the hub said, or what follows from its list of all files.
 //! 11. Every connection goes to an address that the egress rules have allowed for whoever named it.
 //! 12. The target URI names the resource, however it came; a file fetched one way is a hit every other way.
-//! 13. Other bytes for an immutable revision are refused, both digests named.
+//! 13. No collection is acted upon or served as held that was not signed under a pinned root; what is signed is handed on
+//!     as it is.
+//! 14. A revision is superseded only when files of the one that replaces it are here, and no live record names it.
+//! 15. Other bytes for an immutable revision are refused, both digests named.
 
 pub mod admin;
 pub mod app;
@@ -104,6 +113,7 @@ pub mod listen;
 pub mod model;
 pub mod policy;
 pub mod proxy;
+pub mod remote_settings;
 pub mod request;
 pub mod store;
 pub mod telemetry;

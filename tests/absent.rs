@@ -1,9 +1,6 @@
 //! What is known not to be there, for how long, and to whom.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support;
 use support::client::{self, Reply, Request};
 use support::daemon::Daemon;
 use support::hub::{File, ScriptedHub};

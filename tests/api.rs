@@ -1,9 +1,6 @@
 //! Questions to the Hub's API: asked once, of one commit in one load, and answered without the hub where it said all.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support;
 use serde_json::Value;
 use support::client::{self, Reply, Request};
 use support::daemon::Daemon;

@@ -1,14 +1,10 @@
 //! What the commands tell and do about files that were really fetched, with a running server and without one.
 
-// A test fails by panicking, and so do its helpers.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::process::Output;
 
+use crate::support;
 use serde_json::Value;
 use support::client;
 use support::daemon::Daemon;

@@ -1,17 +1,13 @@
 //! What survives: kill -9 in the middle of downloads, an orderly stop, a full disk, and data directories that belong
 //! to somebody else.
 
-// A test fails by panicking, and so do its helpers.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fs;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use bytes::Bytes;
 use hubcache::store::CHUNK;
 use support::client::{self, Ended, Incoming, Request};

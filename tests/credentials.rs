@@ -1,14 +1,10 @@
 //! What needs a credential is fetched for its holder alone; what does not is shared.
 
-// A test fails by panicking, and so do its helpers.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::thread;
 
+use crate::support;
 use support::client::{self, Reply, Request};
 use support::daemon::Daemon;
 use support::hub::{Fault, File, Listener, ScriptedHub, What, digests};

@@ -1,10 +1,9 @@
 //! How the bytes of a file that is still on its way are sent.
 
-mod support;
-
 use std::thread;
 use std::time::Duration;
 
+use crate::support;
 use support::client::{self, Ended, Request};
 use support::daemon::Daemon;
 use support::hub::{Fault, File, Listener, ScriptedHub, What};

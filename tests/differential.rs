@@ -1,19 +1,9 @@
 //! What clients are told of a repository through the program is what the hub itself says: every question of the API
 //! that they ask, and odd ones beside, put to both and compared, but for what would lead past the program.
 
-#![cfg(feature = "real-clients")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-#[path = "clients/drivers.rs"]
-mod drivers;
-#[path = "clients/tiny_model.rs"]
-#[allow(dead_code)]
-mod tiny_model;
-
 use std::collections::BTreeSet;
 
+use crate::{drivers, support, tiny_model};
 use drivers::{Client, HuggingFaceHub, Repository};
 use serde_json::{Value, json};
 use support::client::{Reply, Request};

@@ -1,15 +1,11 @@
 //! A hub that is down, or says that it wants to be left alone: who waits for it, who asks it, and what is said.
 
-// A test fails by panicking, and so do its helpers.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use support::client::{self, Reply, Request};
 use support::daemon::{Builder, Daemon};
 use support::hub::{Fault, File, Listener, ScriptedHub, What};

@@ -1,15 +1,11 @@
 //! Where connections may go, with the real resolver and the real ports, in a network of the test's own.
 
-#![cfg(feature = "real-clients")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::support;
 use support::client::Request;
 use support::daemon::Daemon;
 use support::hub::ScriptedHub;

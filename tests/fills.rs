@@ -1,10 +1,9 @@
 //! One fill for everybody: resumed, verified, broken off where it must be, and guarded against the resume trap.
 
-mod support;
-
 use std::thread;
 use std::time::Duration;
 
+use crate::support;
 use support::client::{self, Ended, Request};
 use support::daemon::Daemon;
 use support::hub::{Fault, File, Listener, ScriptedHub, What, digests};

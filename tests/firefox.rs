@@ -1,14 +1,6 @@
 //! A real Firefox, without a window and in a network of its own that leads nowhere, told only of a proxy and a
 //! certificate, or of a hub on localhost.
 
-#![cfg(feature = "real-clients")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-#[path = "clients/drivers.rs"]
-mod drivers;
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -16,10 +8,12 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::{drivers, support};
 use serde_json::{Value, json};
 use support::daemon::{Builder, Daemon};
 use support::hub::{Fault, File, ScriptedHub, What, digests};
 use support::netns;
+use support::settings::ScriptedSettings;
 use tempfile::TempDir;
 
 const MOZILLA: &str = "https://model-hub.mozilla.org/";
@@ -324,6 +318,136 @@ fn as_its_proxy_it_gives_what_an_inference_needs() {
 #[test]
 fn on_localhost_it_gives_what_an_inference_needs() {
     an_inference_from_the_cache_alone(Mode::Localhost);
+}
+
+/// A Firefox whose Remote Settings come from `server`.
+fn with_server(home: &Path, server: &str, more: &[&str]) -> Firefox {
+    let pref = format!("services.settings.server={}", json!(server));
+    Firefox::start(home, &[&["--pref", &pref], more].concat())
+}
+
+fn ids(answer: &Value) -> Vec<String> {
+    let mut ids: Vec<_> =
+        answer["records"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+fn watching(settings: &ScriptedSettings) -> impl FnOnce(Builder) -> Builder + '_ {
+    |builder| builder.remote_settings(settings).set("settings.interval", "200ms")
+}
+
+/// Waits until the program holds this moment of a collection.
+fn held(daemon: &Daemon, collection: &str, moment: u64) {
+    support::eventually(|| {
+        let output = daemon.command(&["settings", "status", "--json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+        let name = format!("main/{collection}");
+        let all = status["collections"].as_array()?.clone();
+        all.into_iter().find(|c| c["collection"] == name.as_str() && c["timestamp"] == moment)
+    });
+}
+
+/// Collections, what is deleted in them, and attachments, from the mirror on localhost; in the end without its server.
+#[test]
+fn on_localhost_it_has_its_remote_settings_from_the_mirror() {
+    const RUNTIME: &str = "ml-onnx-runtime";
+    netns::enter();
+    let (hub, settings) = (ScriptedHub::start(), ScriptedSettings::start());
+    let wasm = noise(8, 200_000);
+    let attachment = settings.attach(RUNTIME, "ort", "ort.wasm", &wasm);
+    let runtime = json!({"id": "ort", "name": "ort", "version": "5.0", "attachment": attachment});
+    let first = settings.publish(RUNTIME, json!([runtime, {"id": "old", "name": "x"}]));
+    let daemon = watching(&settings)(Daemon::builder().hub(&hub)).start();
+    held(&daemon, RUNTIME, first);
+    let port = daemon.listen().rsplit(':').next().unwrap();
+    let server = format!("http://localhost:{port}/rs/v1");
+    let home = scratch();
+    let mut firefox = with_server(home.path(), &server, &[]);
+    let told = firefox.ask(&json!({"do": "server"})).unwrap();
+    assert_eq!(told["attachments"], format!("http://localhost:{port}/rs/attachments/"));
+    let sync = |firefox: &mut Firefox| firefox.ask(&json!({"do": "sync", "collection": RUNTIME})).unwrap();
+    assert_eq!(ids(&sync(&mut firefox)), ["old", "ort"]);
+    let second = settings.publish(RUNTIME, json!([runtime, {"id": "new", "name": "y"}]));
+    held(&daemon, RUNTIME, second);
+    let synced = sync(&mut firefox);
+    assert_eq!(
+        (ids(&synced), synced["timestamp"].as_u64()),
+        (vec!["new".into(), "ort".into()], Some(second))
+    );
+    let attached = |firefox: &mut Firefox| {
+        let got = firefox.ask(&json!({"do": "attachment", "collection": RUNTIME, "id": "ort"})).unwrap();
+        got["sha256"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(Ok(attached(&mut firefox)), sha256(&wasm));
+    // Where signatures count, Firefox asks the mirror for their chain, and finds that it is not Mozilla's.
+    let error =
+        firefox.ask(&json!({"do": "sync", "collection": "ml-inference-words-block-list", "verify": true}));
+    error.expect_err("nothing of that name is published");
+    settings.publish("ml-inference-words-block-list", json!([{"id": "w"}]));
+    let error = support::eventually(|| {
+        let answer = firefox
+            .ask(&json!({"do": "sync", "collection": "ml-inference-words-block-list", "verify": true}));
+        answer.err().filter(|error| error.contains("ignature"))
+    });
+    daemon.wait_for_log("/rs/chains/");
+    assert!(error.contains("InvalidSignatureError"), "{error}");
+    firefox.quit();
+
+    settings.stop();
+    let home = scratch();
+    let mut firefox = with_server(home.path(), &server, &[]);
+    assert_eq!(ids(&sync(&mut firefox)), ["new", "ort"], "without the server, from a fresh profile");
+    assert_eq!(Ok(attached(&mut firefox)), sha256(&wasm));
+}
+
+/// A stock Firefox and its proxy, and nothing else: which hubs are allowed, which model it is, and the model.
+#[test]
+fn as_its_proxy_it_gives_all_that_an_inference_needs_with_no_network() {
+    const ALLOWED: &str = "ml-model-allow-deny-list";
+    const OPTIONS: &str = "ml-inference-options";
+    let settings_slot: std::cell::OnceCell<ScriptedSettings> = std::cell::OnceCell::new();
+    let mut scene = Scene::start(Mode::Proxy, |builder| {
+        watching(settings_slot.get_or_init(ScriptedSettings::start))(builder)
+    });
+    let settings = settings_slot.into_inner().unwrap();
+    let dir = scratch();
+    let mut python = drivers::clean(&drivers::installed("firefox/bin/python"), dir.path());
+    let made = python.arg(drivers::driver("firefox/tiny_model.py")).arg(dir.path()).output().unwrap();
+    let model: Value = serde_json::from_slice(&made.stdout).unwrap();
+    for file in model["files"].as_array().unwrap() {
+        let path = file.as_str().unwrap();
+        scene.hub.moz("acme/tiny", "v1.0", path, std::fs::read(dir.path().join(path)).unwrap());
+    }
+    settings
+        .publish(ALLOWED, json!([{"id": "moz", "filter": "ALLOW", "urlPrefix": MOZILLA, "description": ""}]));
+    let record = json!([{"id": "r", "taskName": "text-embedding", "featureId": "tiny-test",
+        "modelId": "acme/tiny", "modelRevision": "v1.0"}]);
+    let moment = settings.publish(OPTIONS, record);
+    held(&scene.daemon, OPTIONS, moment);
+    let mut options = model["options"].clone();
+    for (name, value) in [("modelId", "acme/tiny"), ("modelRevision", "v1.0"), ("modelHubRootUrl", MOZILLA)] {
+        options[name] = json!(value);
+    }
+    let command = json!({"do": "engine", "options": options, "run": model["run"]});
+    for offline in [false, true] {
+        if offline {
+            settings.stop();
+            scene.hub.stop();
+            scene.daemon.restart_with(&[("upstream.offline", "true")]);
+        }
+        let home = scratch();
+        let ca = scene.ca();
+        let flags = ["--proxy", scene.daemon.listen(), "--ca", ca.to_str().unwrap()];
+        let mut firefox =
+            with_server(home.path(), "https://firefox.settings.services.mozilla.com/v1", &flags);
+        for collection in [ALLOWED, OPTIONS] {
+            let synced = firefox.ask(&json!({"do": "sync", "collection": collection})).unwrap();
+            assert_eq!(ids(&synced).len(), 1, "{collection}");
+        }
+        let answer = firefox.ask(&command).expect("the engine runs");
+        assert_eq!(vectors(&answer), vectors(&model), "offline: {offline}");
+    }
 }
 
 /// What `hubcache setup firefox` writes is all that an administrator has to put in place.

@@ -1,9 +1,5 @@
 //! The program as a forward proxy: absolute form, tunnels, what they may lead to, and what reaches whom.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,6 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use crate::support;
 use support::client::{self, Request};
 use support::daemon::{Builder, Daemon};
 use support::hub::{Fault, File, ScriptedHub, What};

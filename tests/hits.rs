@@ -1,7 +1,6 @@
 //! A file that is held is answered from the store alone.
 
-mod support;
-
+use crate::support;
 use support::client::{self, Reply, Request};
 use support::daemon::Daemon;
 use support::hub::{File, ScriptedHub, digests};

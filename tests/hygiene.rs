@@ -1,16 +1,13 @@
 //! Requests that two servers could read differently. Whatever is sent to the program, what reaches the origin is exactly
 //! one request with one framing, or none.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::support;
 use support::daemon::Daemon;
 
 const PATIENCE: Duration = Duration::from_secs(20);

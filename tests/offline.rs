@@ -1,9 +1,6 @@
 //! Without a hub: stopped in mid-operation, or never there because the server is offline.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support;
 use serde_json::Value;
 use support::client::{self, Reply, Request};
 use support::daemon::Daemon;

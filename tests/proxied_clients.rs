@@ -1,15 +1,8 @@
 //! Clients that go on naming the hub and use the program as their proxy: huggingface_hub through `HTTPS_PROXY`.
 
-#![cfg(feature = "real-clients")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-#[path = "clients/drivers.rs"]
-mod drivers;
-
 use std::path::PathBuf;
 
+use crate::{drivers, support};
 use drivers::{Files, HuggingFaceHub, Reach, Repository};
 use support::client;
 use support::daemon::Daemon;

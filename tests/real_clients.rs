@@ -1,17 +1,9 @@
 //! Real clients on the main job: cold, warm, many at once, over an origin that corrupts, cuts or moves on, and
 //! after a crash.
 
-#![cfg(feature = "real-clients")]
-
-mod support;
-
-#[path = "clients/drivers.rs"]
-mod drivers;
-#[path = "clients/tiny_model.rs"]
-mod tiny_model;
-
 use std::thread;
 
+use crate::{drivers, support, tiny_model};
 use drivers::{Client, Layout, Loaded, finished, transformers_js};
 use support::client::at_once;
 use support::daemon::Daemon;

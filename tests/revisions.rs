@@ -1,10 +1,9 @@
 //! What a revision means, for how long that is taken for granted, and what HEAD says of it.
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use support::client::{self, Reply, Request};
 use support::daemon::Daemon;
 use support::hub::{Fault, File, ScriptedHub, What, digests};

@@ -1,12 +1,11 @@
 //! Where a request goes: the order in which paths are read, what passes through, and what is refused before any hub
 //! hears of it.
 
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
+use crate::support;
 use support::client::{self, Request};
 use support::daemon::Daemon;
 use support::hub::{Fault, File, ScriptedHub, What};
@@ -97,7 +96,7 @@ fn paths_are_read_in_the_documented_order() {
 #[test]
 fn a_hub_that_is_not_known_and_the_place_of_the_mirror_are_404_here() {
     let hubs = Hubs::start();
-    for path in ["/hub/nexus/acme/tiny/resolve/main/a", "/rs", "/rs/", "/rs/v1/buckets/main", "/rs/v1/?x=1"] {
+    for path in ["/hub/nexus/acme/tiny/resolve/main/a", "/rs/v2", "/rs/v1/buckets/main", "/rs/v1/?x=1"] {
         for method in ["GET", "HEAD", "POST"] {
             let reply = Request::new(method, &hubs.url(path)).send();
             assert_eq!(reply.status, 404, "{method} {path}");

@@ -1,11 +1,10 @@
 //! The scripted hub itself: what it imitates, and each way in which it misbehaves. A rule test that passes only
 //! because the hub was kinder than it said would prove nothing.
 
-mod support;
-
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
+use crate::support;
 use support::client::{self, Ended, Reply, Request};
 use support::hub::{End, Fault, File, Listener, ScriptedHub, What, digests};
 

@@ -1,9 +1,6 @@
 //! What the program tells of what it does: `status` of a running server, `explain` of a request.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support;
 use serde_json::{Value, json};
 use support::client::{self, Request};
 use support::daemon::{Builder, Daemon};

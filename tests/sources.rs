@@ -1,10 +1,6 @@
 //! What was fetched from one hub is not served as another's, unless the operator says that they are the same.
 
-// A test fails by panicking, and so do its helpers.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support;
 use support::client;
 use support::daemon::Daemon;
 use support::hub::{File, ScriptedHub, digests};

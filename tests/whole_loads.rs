@@ -1,19 +1,9 @@
 //! Whole repositories, and what programs make of them, through the program: cold, warm, many at once, over a hub
 //! that cuts, and without a hub. Whatever the client, everything comes from here and nothing from the Xet store.
 
-#![cfg(feature = "real-clients")]
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
-#[path = "clients/drivers.rs"]
-mod drivers;
-#[path = "clients/tiny_model.rs"]
-#[allow(dead_code)]
-mod tiny_model;
-
 use std::time::Duration;
 
+use crate::{drivers, support, tiny_model};
 use drivers::{Client, Files, HuggingFaceHub, Repository, Tokens};
 use support::client::at_once;
 use support::daemon::{Builder, Daemon};

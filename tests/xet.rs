@@ -1,10 +1,7 @@
 //! What would lead clients past this cache stays behind: the Xet store's hashes and fields, links to further pages, and,
 //! where that is wanted, uploads.
 
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
+use crate::support;
 use serde_json::Value;
 use support::client::{self, Reply, Request};
 use support::daemon::Daemon;

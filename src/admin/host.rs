@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use http::Request;
-use http::header::HOST;
+use http::header::{HOST, ORIGIN};
 
 /// The name or address of a host, without a port: lower case, IPv6 without brackets, no final dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,24 @@ pub fn is_answered<B>(request: &Request<B>, configured: &[HostName]) -> bool {
     field.to_str().is_ok_and(is_ours) && request.uri().authority().is_none_or(|a| is_ours(a.as_str()))
 }
 
+/// Whether no page of another origin has made a request: browsers say where a request comes from (`Origin`,
+/// `Sec-Fetch-Site`), other programs say nothing.
+pub fn is_same_origin<B>(request: &Request<B>, configured: &[HostName]) -> bool {
+    let headers = request.headers();
+    let site = headers.get("sec-fetch-site").map(|site| site.as_bytes());
+    let is_ours = |origin: &str| {
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        let own = headers.get(HOST).and_then(|host| host.to_str().ok());
+        authority.is_some()
+            && authority == own
+            && authority
+                .and_then(HostName::of_authority)
+                .is_some_and(|n| n.is_loopback() || configured.contains(&n))
+    };
+    let origin = headers.get(ORIGIN).map(|origin| origin.to_str().is_ok_and(is_ours));
+    matches!(site, None | Some(b"same-origin" | b"none")) && origin.unwrap_or(true)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +111,28 @@ mod tests {
             assert!(answered("/metrics", &[name]), "{name}");
         }
         assert!(answered("http://localhost:8471/metrics", &["localhost:8471"]));
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_told_by_what_its_browser_sends() {
+        let asked = |fields: &[(&str, &str)]| {
+            let mut request = Request::builder().uri("/-/events").header(HOST, "localhost:8471");
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            is_same_origin(&request.body(()).unwrap(), &[])
+        };
+        assert!(asked(&[]), "a program");
+        assert!(asked(&[("origin", "http://localhost:8471"), ("sec-fetch-site", "same-origin")]));
+        for fields in [
+            &[("origin", "http://evil.example")][..],
+            &[("origin", "http://localhost:9999")],
+            &[("origin", "null")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+        ] {
+            assert!(!asked(fields), "{fields:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! The operators' door: health and metrics over HTTP, and commands over a socket in the data directory.
 //!
+//! `GET /-/events` tells what happens to models as server-sent events, and `POST /api/v1/settings/sync` has Remote Settings
+//! polled at once. A page of another origin may have neither.
+//!
 //! The HTTP side listens on an address of its own and answers only when the `Host` of a request is this machine's
 //! loopback or was configured: a web page that has its own name resolved to 127.0.0.1 sends that name, and gets
 //! nothing.
@@ -10,14 +13,19 @@ mod host;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use tokio::sync::broadcast;
 
 pub use host::HostName;
 
+use crate::body::Body;
+use crate::model::{Happening, Timestamp};
+use crate::proxy::Mirror;
 use crate::store::Store;
 use crate::telemetry::{METRICS_CONTENT_TYPE, Telemetry};
 
@@ -35,13 +43,15 @@ pub struct Door {
     store: Store,
     telemetry: Telemetry,
     hosts: Vec<HostName>,
+    mirror: Option<Mirror>,
     stopping: AtomicBool,
 }
 
 impl Door {
-    /// A door that tells about `store` and `telemetry`, to those who call it by its name or one of `hosts`.
-    pub fn new(store: Store, telemetry: Telemetry, hosts: Vec<HostName>) -> Self {
-        Self { store, telemetry, hosts, stopping: AtomicBool::new(false) }
+    /// A door that tells about `store`, `telemetry` and Remote Settings, to those who call it by its name or one of
+    /// `hosts`.
+    pub fn new(store: Store, telemetry: Telemetry, hosts: Vec<HostName>, mirror: Option<Mirror>) -> Self {
+        Self { store, telemetry, hosts, mirror, stopping: AtomicBool::new(false) }
     }
 
     /// From now on `/readyz` says that this process takes no new clients.
@@ -50,25 +60,32 @@ impl Door {
     }
 
     /// Answers one request.
-    pub async fn handle<B>(self: Arc<Self>, request: Request<B>) -> Response<Full<Bytes>> {
+    pub async fn handle<B>(self: Arc<Self>, request: Request<B>) -> Response<Body> {
         if !host::is_answered(&request, &self.hosts) {
             return text(StatusCode::MISDIRECTED_REQUEST, WRONG_HOST);
         }
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let path = request.uri().path();
+        let allowed = if path == SYNC { "POST" } else { "GET, HEAD" };
+        if !allowed.split(", ").any(|method| method == request.method().as_str()) {
+            let mut response = text(StatusCode::METHOD_NOT_ALLOWED, format!("only {allowed}\n"));
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             return response;
         }
-        match request.uri().path() {
+        match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(),
-            _ => text(StatusCode::NOT_FOUND, "here are /healthz, /readyz and /metrics\n"),
+            SYNC | EVENTS if !host::is_same_origin(&request, &self.hosts) => {
+                text(StatusCode::FORBIDDEN, CROSS_ORIGIN)
+            }
+            SYNC => self.sync().await,
+            EVENTS => self.events(request.method() == Method::HEAD),
+            _ => text(StatusCode::NOT_FOUND, INDEX),
         }
     }
 
     /// Whether requests can be served; a hub that is down is no reason not to serve what is held.
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self) -> Response<Body> {
         if self.stopping.load(Ordering::Relaxed) {
             return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
         }
@@ -80,7 +97,41 @@ impl Door {
         }
     }
 
-    fn metrics(&self) -> Response<Full<Bytes>> {
+    /// Has Remote Settings polled, and tells how it stands then.
+    async fn sync(&self) -> Response<Body> {
+        let Some(mirror) = &self.mirror else { return text(StatusCode::NOT_FOUND, NO_SETTINGS) };
+        let Some(watcher) = &mirror.watcher else {
+            return text(StatusCode::CONFLICT, "this server is offline, and asks nobody\n");
+        };
+        watcher.sync().await;
+        match mirror.remote.status(true, Timestamp::now()) {
+            Ok(status) => {
+                let body = serde_json::to_vec(&status).expect("names and numbers are JSON");
+                let mut response = text(StatusCode::OK, body);
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
+            Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", control::chain(&error))),
+        }
+    }
+
+    /// What happens from now on, an event each.
+    fn events(&self, is_head: bool) -> Response<Body> {
+        let Some(mirror) = &self.mirror else { return text(StatusCode::NOT_FOUND, NO_SETTINGS) };
+        let mut response = text(StatusCode::OK, Bytes::new());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        if !is_head {
+            let happenings = mirror.remote.subscribe();
+            let lines = stream::once(async { Ok(Bytes::from_static(b": what happens from now on\n\n")) });
+            let told = stream::unfold(happenings, |mut happenings| async move {
+                next_event(&mut happenings).await.map(|event| (Ok(event), happenings))
+            });
+            *response.body_mut() = Body::stream(Box::pin(stream::StreamExt::chain(lines, told)), None);
+        }
+        response
+    }
+
+    fn metrics(&self) -> Response<Body> {
         self.telemetry.set_cache_bytes(self.store.usage().disk_bytes);
         let mut response = text(StatusCode::OK, self.telemetry.render());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
@@ -88,13 +139,47 @@ impl Door {
     }
 }
 
+/// Has Remote Settings polled.
+const SYNC: &str = "/api/v1/settings/sync";
+/// Tells what happens.
+const EVENTS: &str = "/-/events";
+/// How often whoever listens is told that nothing has happened, so that a dead connection is noticed.
+const STILL_HERE: Duration = Duration::from_secs(15);
+
+/// The next thing to tell; none at the end of the program.
+async fn next_event(happenings: &mut broadcast::Receiver<Happening>) -> Option<Bytes> {
+    match tokio::time::timeout(STILL_HERE, happenings.recv()).await {
+        Err(_) => Some(Bytes::from_static(b": still here\n\n")),
+        Ok(Ok(happening)) => Some(event(&happening)),
+        // Whoever reads slowly is told that something is missing.
+        Ok(Err(broadcast::error::RecvError::Lagged(count))) => {
+            Some(format!("event: missed\ndata: {{\"count\":{count}}}\n\n").into())
+        }
+        Ok(Err(broadcast::error::RecvError::Closed)) => None,
+    }
+}
+
+/// A happening as a server-sent event; JSON has no line breaks.
+fn event(happening: &Happening) -> Bytes {
+    let data = serde_json::to_string(happening).expect("names and numbers are JSON");
+    format!("event: {}\ndata: {data}\n\n", happening.event.name()).into()
+}
+
+const INDEX: &str = "\
+here are /healthz, /readyz, /metrics, /-/events (server-sent events), and by POST /api/v1/settings/sync
+";
+
+const NO_SETTINGS: &str = "Remote Settings is off here (settings.server)\n";
+
+const CROSS_ORIGIN: &str = "a page of another origin may not ask for this\n";
+
 const WRONG_HOST: &str = "\
 this is the operators' door of hubcache; it answers only to localhost, a loopback address,
 or a name that is listed in the setting admin.hosts
 ";
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -13,7 +13,7 @@ struct Fixture {
 fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let store = control::tests::open_store(dir.path(), Timestamp::now());
-    let door = Door::new(store.clone(), Telemetry::new("1.0"), vec![]);
+    let door = Door::new(store.clone(), Telemetry::new("1.0"), vec![], None);
     Fixture { door: Arc::new(door), store, dir }
 }
 

@@ -71,6 +71,11 @@ impl Fetcher {
         })
     }
 
+    /// What it fetches into.
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
     /// The hubs.
     pub fn upstream(&self) -> &Arc<Client> {
         &self.upstream

@@ -378,15 +378,16 @@ impl Fill {
         }
     }
 
-    /// What an earlier HEAD, or the list of the commit's files, promised of the same immutable file is held against
-    /// it too.
+    /// What an earlier HEAD, the list of the commit's files, or the revision itself promised of the same immutable file
+    /// is held against it too.
     fn add_known_promises(&self, expected: &mut Expectation) {
         if !self.resource.revision.is_immutable() {
             return;
         }
         let known = self.cache.known(&self.resource);
         let listed = self.cache.listed(&self.resource);
-        for promise in known.iter().flat_map(|known| &known.promises).chain(&listed) {
+        let own = self.resource.own_promise();
+        for promise in known.iter().flat_map(|known| &known.promises).chain(&listed).chain(&own) {
             if !expected.promises.iter().any(|p| p.digest == promise.digest) {
                 expected.promises.push(*promise);
             }

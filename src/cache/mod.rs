@@ -33,6 +33,7 @@
 //! - A panic: the `Landing` guard ends the flight for everybody.
 
 mod arrival;
+mod bring;
 mod checks;
 mod chunks;
 mod error;
@@ -55,6 +56,7 @@ use std::time::Duration;
 
 use moka::sync::Cache as Memory;
 
+pub use bring::NotBrought;
 pub use checks::Checked;
 pub use error::FillError;
 pub use fetcher::Fetcher;

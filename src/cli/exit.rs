@@ -140,6 +140,7 @@ impl From<app::Error> for Failure {
             E::Upstream(upstream::BuildError::CaBundle { .. }) => (Exit::Config, String::new()),
             E::Upstream(upstream::BuildError::Tls(_)) | E::Task(_) => (Exit::Software, String::new()),
             E::Certificate(error) => of_certificate(error),
+            E::Settings(_) => (Exit::Io, String::new()),
             E::OwnParent(_) => {
                 (Exit::Config, "name another proxy, or none with --upstream-proxy none".to_owned())
             }

@@ -25,7 +25,9 @@ impl Scope {
     fn has(self, key: &Key) -> bool {
         match self {
             Self::All => true,
-            Self::Store => key.section == "store" || key.section.starts_with("hub."),
+            Self::Store => {
+                key.section == "store" || key.section == "settings" || key.section.starts_with("hub.")
+            }
             Self::Authority => key.id == "store.dir" || key.section == "intercept",
             Self::Clients => {
                 Self::Authority.has(key) || ["listen.address", "listen.access"].contains(&key.id)

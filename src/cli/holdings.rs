@@ -40,7 +40,12 @@ impl Holdings {
             Event::Entry(row) => self.files.push(row),
             Event::Reference(reference) => self.add_reference(reference),
             Event::Answer(answer) => self.answers.push(answer),
-            Event::Damaged(..) | Event::Progress(_) | Event::Status(_) | Event::Explained(_) => {}
+            Event::Damaged(..)
+            | Event::Progress(_)
+            | Event::Status(_)
+            | Event::Settings(_)
+            | Event::Happened(_)
+            | Event::Explained(_) => {}
         }
     }
 

@@ -17,7 +17,8 @@ use crate::model::{Commit, EntryKey, Timestamp};
 const LONG_ABOUT: &str = "\
 List the models that are held, one line for each revision: which branches and tags stand for it as far as is known, \
 how many files, how large, whether all of them were verified against a digest that the hub had promised, how many \
-answers of the hub's API are held, and when a file was last sent to a client.
+answers of the hub's API are held, and when a file was last sent to a client. A column STATE is there once an announcement \
+has superseded a revision, or one is pinned.
 
 With --files, or when the TARGET names a revision or a path, one line for each file.
 
@@ -35,7 +36,7 @@ Examples:
 
 const JSON_HELP: &str = "\
 Print an array with an object for each file: hub, root, repo, kind, revision, refs, path, size, sha256, standing, \
-promises, etag, commit, content_type, stored_at, checked_at, last_used";
+state (current or superseded), pinned, superseded_by, superseded_at, drop_at, promises, etag, commit, content_type, stored_at, checked_at, last_used";
 
 /// The flag that all commands on the data directory have.
 pub fn json_arg(help: &'static str) -> Arg {

@@ -8,12 +8,15 @@ mod config;
 mod exit;
 mod explain;
 mod flags;
+mod history;
 mod holdings;
 mod ls;
+mod pin;
 mod print;
 mod reach;
 mod rm;
 mod serve;
+mod settings;
 mod setup;
 mod show;
 mod status;
@@ -53,6 +56,10 @@ Look at what it holds, while it runs or not:
   hubcache ls
   hubcache show openai-community/gpt2
   hubcache verify
+
+See what Mozilla announces for Firefox, and what became of it:
+  hubcache settings status
+  hubcache history Mozilla/distilvit
 
 Every setting is a line of a file, an environment variable and a flag:
   hubcache serve --cache-ref-ttl 5m
@@ -98,6 +105,10 @@ fn command() -> Command {
             explain::command(),
             rm::command(),
             verify::command(),
+            settings::command(),
+            history::command(),
+            pin::command(pin::PIN),
+            pin::command(pin::UNPIN),
             ca::command(),
             setup::command(),
             config::command(),
@@ -113,6 +124,10 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("explain", m)) => explain::run(m),
         Some(("rm", m)) => rm::run(m),
         Some(("verify", m)) => verify::run(m),
+        Some(("settings", m)) => settings::run(m),
+        Some(("history", m)) => history::run(m),
+        Some((pin::PIN, m)) => pin::run(pin::PIN, m),
+        Some((pin::UNPIN, m)) => pin::run(pin::UNPIN, m),
         Some(("ca", m)) => ca::run(m),
         Some(("setup", m)) => setup::run(m),
         Some(("config", m)) => config::run(m),

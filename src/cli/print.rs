@@ -130,12 +130,14 @@ pub fn promiser(by: Promiser) -> &'static str {
         Promiser::Etag => "ETag of the hub",
         Promiser::GoogHash => "x-goog-hash of the bucket",
         Promiser::Tree => "the list of files of the API",
+        Promiser::Record => "a signed record of Remote Settings",
     }
 }
 
 /// A file as scripts get it.
 pub fn json(row: &Row) -> Value {
-    let Row { key, entry, last_used } = row;
+    let Row { key, entry, last_used, decided } = row;
+    let superseded = decided.superseded.as_ref();
     json!({
         "hub": key.hub,
         "root": key.root,
@@ -146,6 +148,11 @@ pub fn json(row: &Row) -> Value {
         "size": entry.size,
         "sha256": entry.blob,
         "standing": entry.standing,
+        "state": decided.state(),
+        "pinned": decided.pinned_at.is_some(),
+        "superseded_by": superseded.map(|s| s.by.clone()),
+        "superseded_at": superseded.map(|s| rfc3339(s.at)),
+        "drop_at": superseded.and_then(|s| s.drop_at).map(rfc3339),
         "promises": entry.promises.iter().map(promise).collect::<Vec<_>>(),
         "etag": entry.representation.etag,
         "commit": entry.representation.commit,

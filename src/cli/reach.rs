@@ -13,8 +13,9 @@ use crate::admin::control::{
 use crate::app;
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::model::Timestamp;
+use crate::model::{Happening, Timestamp};
 use crate::proxy::explain::Explanation;
+use crate::remote_settings::SettingsStatus;
 use crate::store::{OpenError, Store};
 
 // An owner that has just taken the directory opens its socket within moments, and one that is stopping is gone soon.
@@ -36,6 +37,10 @@ pub enum Event {
     Progress(control::Progress),
     /// What a server does.
     Status(Box<Status>),
+    /// How it stands with Remote Settings.
+    Settings(Box<SettingsStatus>),
+    /// Something that happened.
+    Happened(Happening),
     /// What would be answered to a request.
     Explained(Box<Explanation>),
 }
@@ -86,6 +91,8 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
             Reply::Answer { answer } => each(Event::Answer(answer)),
             Reply::Progress { progress } => each(Event::Progress(progress)),
             Reply::Status { status } => each(Event::Status(status)),
+            Reply::Settings { settings } => each(Event::Settings(settings)),
+            Reply::Happened { happening } => each(Event::Happened(happening)),
             Reply::Explained { explanation } => each(Event::Explained(explanation)),
             Reply::Done { done } => break Ok(done),
             Reply::Failed(failure) => break Err(Failure::from(failure)),
@@ -116,7 +123,9 @@ async fn owner(config: &Config, command: &Command) -> Result<Option<Connection>,
 }
 
 async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
-    if is_empty(&config.store.dir) {
+    // Only what changes something makes a directory.
+    let makes = matches!(command, Command::Sync | Command::Hold { .. });
+    if !makes && is_empty(&config.store.dir) {
         return Ok(Answer::Nothing);
     }
     let began = tokio::time::Instant::now();
@@ -125,7 +134,7 @@ async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
             return Ok(Answer::Owner(connection));
         }
         match Store::open(config.store.clone(), Timestamp::now()) {
-            Ok(store) => return Ok(here(config, store, command)),
+            Ok(store) => return here(config, store, command),
             Err(OpenError::Owned { .. }) if began.elapsed() < OWNER_PATIENCE => {
                 tokio::time::sleep(OWNER_POLL).await;
             }
@@ -134,12 +143,14 @@ async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
     }
 }
 
-fn here(config: &Config, store: Store, command: Command) -> Answer {
+fn here(config: &Config, store: Store, command: Command) -> Result<Answer, Failure> {
     let (sink, replies) = mpsc::channel(64);
     let cache = Cache::new(&config.cache, config.upstream.roots.clone(), store.clone());
-    let context = Context { cache, rules: config.policy.clone(), offline: config.offline, server: None };
+    let mirror = app::mirror_of(config, &cache, command == Command::Sync)?;
+    let (rules, offline) = (config.policy.clone(), config.offline);
+    let context = Context { cache, rules, offline, mirror, server: None };
     let work = tokio::spawn(control::execute(context, command, sink));
-    Answer::Here { replies, work, store }
+    Ok(Answer::Here { replies, work, store })
 }
 
 /// Whether there is no data directory: looking at nothing should not make one.

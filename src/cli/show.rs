@@ -102,7 +102,7 @@ fn write_answer(out: &mut dyn Write, answer: &Answer, now: Timestamp) -> io::Res
 }
 
 fn write_row(out: &mut dyn Write, row: &Row, refs: &[String], now: Timestamp) -> io::Result<()> {
-    let Row { key, entry, last_used } = row;
+    let Row { key, entry, last_used, decided } = row;
     let EntryKey { root, .. } = key;
     writeln!(out, "{key}")?;
     let mut line = |name: &str, value: &str| writeln!(out, "  {name:<12}  {value}");
@@ -116,6 +116,17 @@ fn write_row(out: &mut dyn Write, row: &Row, refs: &[String], now: Timestamp) ->
             Standing::Recorded => "recorded: nobody promised a digest that could be compared",
         },
     )?;
+    if let Some(superseded) = &decided.superseded {
+        let by = if superseded.by.is_empty() { "" } else { " by " };
+        let drop = superseded
+            .drop_at
+            .map(|at| format!(", dropped after {}", print::rfc3339(at)))
+            .unwrap_or_default();
+        line("superseded", &format!("{}{by}{}{drop}", print::rfc3339(superseded.at), superseded.by))?;
+    }
+    if let Some(at) = decided.pinned_at {
+        line("pinned", &print::rfc3339(at))?;
+    }
     for promise in &entry.promises {
         line("promised", &format!("{}, by {}", promise.digest, print::promiser(promise.by)))?;
     }

@@ -33,7 +33,17 @@ pub fn arg() -> Arg {
 /// # Errors
 /// When it is no pattern.
 pub fn given(matches: &ArgMatches) -> Result<Selector, Failure> {
-    let Some(text) = matches.get_one::<String>(TARGET) else { return Ok(Selector::default()) };
+    match matches.get_one::<String>(TARGET) {
+        Some(text) => parsed(text),
+        None => Ok(Selector::default()),
+    }
+}
+
+/// The selector that a pattern is.
+///
+/// # Errors
+/// When it is no pattern.
+pub fn parsed(text: &str) -> Result<Selector, Failure> {
     parse(text).map_err(|why| {
         let expected = "expected [HUB:]ORG/MODEL[@REVISION][/PATH]";
         Failure::new(Exit::Usage, format!("{text:?} is no target: {why}; {expected}"))
@@ -57,7 +67,7 @@ impl fmt::Display for NotATarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hub(name) => {
-                write!(f, "there is no hub {name:?}; known are {}", Hub::ALL.map(Hub::name).join(" and "))
+                write!(f, "there is no hub {name:?}; known are {}", Hub::ALL.map(Hub::name).join(", "))
             }
             Self::Empty(what) => write!(f, "{what} is empty"),
             Self::Revision => write!(f, "the revision is not UTF-8"),
@@ -164,6 +174,6 @@ mod tests {
             assert!(parse(text).is_err(), "{text:?}");
         }
         let error = parse("hugingface:acme/tiny").unwrap_err().to_string();
-        assert_eq!(error, "there is no hub \"hugingface\"; known are mozilla and huggingface");
+        assert_eq!(error, "there is no hub \"hugingface\"; known are mozilla, huggingface, settings");
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::admin::control::{Reference, Row};
 use crate::config::KEYS;
 use crate::model::{
-    Commit, Entry, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Representation, Sha256, Standing,
+    Commit, Decided, Entry, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Representation, Sha256, Standing,
     Timestamp,
 };
 
@@ -26,7 +26,7 @@ pub fn row(repo: &str, revision: &str, path: &str, standing: Standing) -> Row {
         stored_at: Timestamp(0),
         checked_at: Timestamp(0),
     };
-    Row { key, entry, last_used: Timestamp(0) }
+    Row { key, entry, last_used: Timestamp(0), decided: Decided::default() }
 }
 
 pub const COMMIT: &str = "8fa5a4e2f9ec3c1dbc6d35b9d81b8a0ce9f4b2a1";
@@ -59,6 +59,14 @@ fn every_help_teaches_with_examples() {
         &["explain"],
         &["rm"],
         &["verify"],
+        &["settings"],
+        &["settings", "sync"],
+        &["settings", "status"],
+        &["settings", "hold"],
+        &["settings", "release"],
+        &["history"],
+        &["pin"],
+        &["unpin"],
         &["config"],
         &["config", "show"],
         &["ca"],

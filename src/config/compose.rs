@@ -4,27 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{
-    Admin, Cache, Egress, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Store, Upstream,
+    Admin, Cache, Egress, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Settings, Store, Upstream,
 };
 use super::{Config, Problem, Values};
 use crate::listen::Access;
-use crate::model::{Hub, Roots, known_hosts};
+use crate::model::{Hub, HubRoot, OnAnnounce, Roots, known_hosts};
 use crate::policy::egress::Pattern;
 use crate::proxy::XET_HOSTS;
-use crate::{admin, cache, listen, policy, store, telemetry, upstream};
+use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, upstream};
 
 /// The settings of every module; all values were checked before.
 pub fn config(values: &Values) -> Config {
     let said = Cache::from(values);
     let hubs = Upstream::from(values);
     let store = store(Store::from(values));
+    let (mozilla, huggingface) = (HubMozilla::from(values), HubHuggingFace::from(values));
+    let settings = settings(Settings::from(values), mozilla.on_announce, huggingface.on_announce);
+    let server = settings.as_ref().map(|settings| settings.server.clone());
     Config {
         offline: hubs.offline,
         listen: listen(Listen::from(values), Intercept::from(values), &store),
         egress: egress(Egress::from(values), &said),
         admin: admin(Admin::from(values)),
         store,
-        upstream: upstream(hubs, said.ref_ttl, HubMozilla::from(values), HubHuggingFace::from(values)),
+        upstream: upstream(hubs, said.ref_ttl, mozilla, huggingface, server),
+        settings,
         policy: policy(&said),
         cache: cache(&said),
         log: log(Log::from(values)),
@@ -137,12 +141,15 @@ fn upstream(
     names_ttl: Duration,
     mozilla: HubMozilla,
     huggingface: HubHuggingFace,
+    settings: Option<HubRoot>,
 ) -> upstream::Settings {
+    let settings = settings.map(|server| (Hub::Settings, server, Vec::new(), Vec::new()));
+    let models = [
+        (Hub::Mozilla, mozilla.url, mozilla.equivalent, mozilla.mirrors),
+        (Hub::HuggingFace, huggingface.url, huggingface.equivalent, huggingface.mirrors),
+    ];
     upstream::Settings {
-        roots: Roots::new([
-            (Hub::Mozilla, mozilla.url, mozilla.equivalent, mozilla.mirrors),
-            (Hub::HuggingFace, huggingface.url, huggingface.equivalent, huggingface.mirrors),
-        ]),
+        roots: Roots::new(models.into_iter().chain(settings)),
         egress: Arc::default(),
         parent: None,
         ca_bundle: said.ca_bundle,
@@ -159,6 +166,25 @@ fn upstream(
         circuit_failures: said.circuit_failures.0,
         probe_interval: said.probe_interval,
     }
+}
+
+fn settings(
+    said: Settings,
+    on_announce_mozilla: OnAnnounce,
+    on_announce_huggingface: OnAnnounce,
+) -> Option<remote_settings::Settings> {
+    Some(remote_settings::Settings {
+        server: said.server.0?,
+        roots: said.root,
+        interval: said.interval,
+        collections: said.collections,
+        on_announce_mozilla,
+        on_announce_huggingface,
+        grace: said.grace,
+        retry: said.retry,
+        deny_for: said.deny_for,
+        attachments: said.attachments,
+    })
 }
 
 fn policy(said: &Cache) -> policy::Rules {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::layers::Values;
-use super::setting::{Bypass, Count, ProxyAddress, Raw, Refusal, Setting, Size};
+use super::setting::{Bypass, Count, ProxyAddress, Raw, Refusal, Setting, SettingsServer, Size};
 use crate::admin::HostName;
 use crate::listen::Access;
-use crate::model::HubRoot;
+use crate::model::{Collection, HubRoot, OnAnnounce, Sha256};
 use crate::policy::egress::{Mode, Pattern};
-use crate::policy::{Delivery, Uploads};
+use crate::policy::{Delivery, DenyFor, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 /// The smallest and the largest value of a setting, written like values.
@@ -25,7 +25,7 @@ pub struct Key {
     pub section: &'static str,
     /// Its name in that table.
     pub name: &'static str,
-    /// Its value where no layer gives one; empty for what is found out at the start, and for lists.
+    /// Its value where no layer gives one, of a list with commas; empty for what is found out at the start.
     pub default: &'static str,
     /// What it does, for people.
     pub help: &'static str,
@@ -219,6 +219,10 @@ settings! {
         equivalent: Vec<HubRoot> = "";
         /// URLs that are asked in this order while the hub is down, and count as equivalent. They are sent no credentials.
         mirrors: Vec<HubRoot> = "";
+        /// What is done with models of this hub when Remote Settings announces another revision: prefetch fetches the same
+        /// files of it, then marks the old one superseded; evict also drops that after settings.grace; mark fetches
+        /// nothing; ignore does nothing.
+        on_announce: OnAnnounce = "prefetch";
     }
 
     /// The hub of Hugging Face.
@@ -229,6 +233,33 @@ settings! {
         equivalent: Vec<HubRoot> = "";
         /// URLs that are asked in this order while the hub is down, and count as equivalent. They are sent no credentials.
         mirrors: Vec<HubRoot> = "";
+        /// What is done with models of this hub when Remote Settings announces another revision: prefetch fetches the same
+        /// files of it, then marks the old one superseded; evict also drops that after settings.grace; mark fetches
+        /// nothing; ignore does nothing.
+        on_announce: OnAnnounce = "prefetch";
+    }
+
+    /// Remote Settings of Firefox: which revisions of models its features use, and what it needs beside them.
+    ["settings"] Settings {
+        /// The server, with the version of its interface; off: nothing is watched, and nothing mirrored.
+        server: SettingsServer = "https://firefox.settings.services.mozilla.com/v1" as "settings";
+        /// The SHA-256 of a root under which collections are signed. It takes the place of Mozilla's; there can be several.
+        root: Vec<Sha256> = "c8a80e9afaef4e219b6fb5d7a71d0f101223bac5001ac28f9b0d43dc59a106db";
+        /// How often the server is asked what has changed.
+        interval: Duration = "5m" in "100ms"..="7d";
+        /// The collections that are watched: bucket/name, or a name of the bucket main.
+        collections: Vec<Collection> =
+            "ml-inference-options,ml-onnx-runtime,ml-model-allow-deny-list,ml-inference-words-block-list";
+        /// How long a superseded revision is kept that is to be dropped; older Firefoxes still ask for it.
+        grace: Duration = "7d" in "0s"..="3650d";
+        /// The first pause before the files of an announced revision are asked for again that were not there yet; each
+        /// further one is twice as long, up to an hour.
+        retry: Duration = "60s" in "10ms"..="1h";
+        /// To whose requests the deny list applies: firefox is the Mozilla hub for all, and any hub for Firefox; all is
+        /// every request.
+        deny_for: DenyFor = "firefox";
+        /// Files that are attached to records of watched collections are fetched before anybody asks for them.
+        attachments: bool = "true";
     }
 
     /// How hubs are asked.

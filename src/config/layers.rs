@@ -151,7 +151,9 @@ fn defaults(sources: &Sources) -> Values {
         let found = sources.data_directory().filter(|_| key.id == "store.dir");
         let text = found.map_or_else(|| key.default.to_owned(), |dir| dir.to_string_lossy().into_owned());
         let raw = match (text.parse(), text.parse()) {
-            _ if key.is_list => Raw::List(Vec::new()),
+            _ if key.is_list => {
+                Raw::List(text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect())
+            }
             (Ok(number), _) => Raw::Integer(number),
             (_, Ok(switch)) => Raw::Boolean(switch),
             _ => Raw::Text(text),
@@ -259,7 +261,7 @@ fn drop_in_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// What to say of a key that does not exist; `spell` writes a key as this layer does.
 pub fn unknown(id: &str, spell: fn(&Key) -> String) -> String {
     if let Some(name) = id.strip_prefix("hub.").map(|rest| rest.split('.').next().unwrap_or(rest))
-        && name.parse::<Hub>().is_err()
+        && !Hub::MODELS.iter().any(|hub| hub.name() == name)
     {
         return format!("there is no hub {name:?}; known are {}", hub_names());
     }
@@ -297,7 +299,7 @@ fn without_credentials(value: &str) -> String {
 }
 
 fn hub_names() -> String {
-    Hub::ALL.map(Hub::name).join(" and ")
+    Hub::MODELS.map(Hub::name).join(" and ")
 }
 
 fn hub_example() -> String {

@@ -21,7 +21,7 @@ pub use layers::{Chosen, FlagValue, Sources, Values};
 pub use problem::{Origin, Problem, Problems};
 pub use setting::Raw;
 
-use crate::{admin, cache, listen, policy, store, telemetry, upstream};
+use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, upstream};
 
 /// The settings of every module.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Config {
     pub upstream: upstream::Settings,
     /// Fills and what they keep in memory.
     pub cache: cache::Settings,
+    /// Remote Settings, if it is watched and mirrored.
+    pub settings: Option<remote_settings::Settings>,
     /// What may be served, and how.
     pub policy: policy::Rules,
     /// The log on stderr.

@@ -64,7 +64,10 @@ fn nothing_needs_to_be_configured() {
     assert_eq!(config.cache.orphan_max_bytes, None);
     assert_eq!(config.policy.stale_max, None);
     assert_eq!(config.policy.delivery_mozilla, Delivery::Verified);
-    for hub in Hub::ALL {
+    let settings = config.settings.unwrap();
+    assert_eq!(settings.server.as_str(), Hub::Settings.default_root());
+    assert_eq!((settings.roots.len(), settings.collections.len()), (1, 4));
+    for hub in Hub::MODELS {
         assert_eq!(config.upstream.roots.root(hub).as_str(), hub.default_root());
         assert!(config.upstream.roots.equivalents(hub).is_empty());
     }
@@ -90,7 +93,9 @@ fn other_value(key: &Key) -> &'static str {
         ["none", "9s", "9m", "300MiB", "7", "127.0.0.9:1", "/somewhere", "https://h.example", "example.org"];
     let words =
         ["stream", "verified", "json", "debug", "true", "refuse", "open", "anonymous", "proxy.example:3128"];
-    let mut all = candidates.into_iter().chain(words);
+    let more =
+        ["false", "ignore", "all", "off", "abababababababababababababababababababababababababababababababab"];
+    let mut all = candidates.into_iter().chain(words).chain(more);
     all.find(|v| *v != key.default && key.check(&Raw::Text((*v).into())).is_ok()).unwrap()
 }
 

@@ -6,6 +6,7 @@ mod huggingface;
 mod json;
 mod link;
 mod mozilla;
+mod settings;
 mod xet;
 
 pub use hints::add_xet_hints;
@@ -58,11 +59,12 @@ impl std::error::Error for Misread {
     }
 }
 
-/// The path under the hub's root at which a file is asked for, encoded.
+/// The path under the hub's root at which a file is asked for, encoded; of an attachment that under the base of them.
 pub fn file_path(resource: &Resource) -> String {
     match resource.hub {
         Hub::HuggingFace => huggingface::file_path(resource),
         Hub::Mozilla => mozilla::file_path(resource),
+        Hub::Settings => settings::file_path(resource),
     }
 }
 
@@ -73,7 +75,8 @@ pub fn file_path(resource: &Resource) -> String {
 pub fn expectation(resource: &Resource, hops: &[Hop], now: Timestamp) -> Result<Expectation, Misread> {
     match resource.hub {
         Hub::HuggingFace => huggingface::expectation(resource, hops, now),
-        Hub::Mozilla => mozilla::expectation(hops, now),
+        // Attachments lie in such a bucket, too.
+        Hub::Mozilla | Hub::Settings => mozilla::expectation(hops, now),
     }
 }
 

@@ -2,12 +2,14 @@
 //!
 //! Each word is used in one sense only; the glossary stands in the crate's own documentation.
 
+mod collection;
 mod digest;
 mod document;
 mod entry;
 mod outcome;
 mod place;
 mod question;
+mod renewal;
 mod representation;
 mod resource;
 mod roots;
@@ -15,16 +17,18 @@ mod secret;
 mod time;
 mod via;
 
+pub use collection::{Attachment, Collection, Records, Snapshot};
 pub use digest::{Digest, Sha256, hex};
 pub use document::Document;
 pub use entry::{Entry, Standing};
 pub use outcome::{AnsweredBy, Outcome};
 pub use place::{BadPlace, Host, Place};
 pub use question::{Question, Topic};
+pub use renewal::{Decided, Event, Happening, OnAnnounce, Renewal, Superseded, Task};
 pub use representation::{Expectation, Promise, Promiser, Representation, XetHints};
 pub use resource::{
-    Commit, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Resource, Revision, is_firefox_revision,
-    is_mozilla_version, known_hosts,
+    Commit, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Resource, Revision, SettingsPart,
+    is_firefox_revision, is_mozilla_version, known_hosts,
 };
 pub use roots::Roots;
 pub use secret::Secret;

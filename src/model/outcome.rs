@@ -39,6 +39,8 @@ pub enum Outcome {
     Preflight,
     /// 403: the egress rules do not allow to connect there.
     Forbidden,
+    /// 403: the deny list of Remote Settings has it.
+    Denied,
     /// 508: the request has passed this server before.
     Looped,
     /// 400 or 421: the request is malformed, or for another host than its connection leads to.
@@ -88,7 +90,7 @@ pub enum AnsweredBy {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
@@ -106,6 +108,7 @@ impl Outcome {
         Self::Own,
         Self::Preflight,
         Self::Forbidden,
+        Self::Denied,
         Self::Looped,
         Self::Rejected,
         Self::Unsupported,
@@ -145,6 +148,7 @@ impl Outcome {
             Self::Own => "own",
             Self::Preflight => "preflight",
             Self::Forbidden => "forbidden",
+            Self::Denied => "denied",
             Self::Looped => "looped",
             Self::Rejected => "rejected",
             Self::Unsupported => "unsupported",
@@ -192,6 +196,7 @@ impl Outcome {
             | Self::Own
             | Self::Preflight
             | Self::Forbidden
+            | Self::Denied
             | Self::Looped
             | Self::Rejected
             | Self::Unsupported

@@ -96,4 +96,6 @@ pub enum Promiser {
     GoogHash,
     /// The list of files that the API of Hugging Face gives.
     Tree,
+    /// A record of a signed collection of Remote Settings.
+    Record,
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Digest, Promise, Promiser, Sha256};
+
 /// A dialect of URLs and headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,17 +16,24 @@ pub enum Hub {
     Mozilla,
     /// `https://huggingface.co`: `/<id>/resolve/<revision>/<path>` over git with large-file storage.
     HuggingFace,
+    /// Remote Settings of Firefox: signed collections, and the files that are attached to their records. Of it a
+    /// repository is a collection, a revision the SHA-256 of a file, and a path its `location`.
+    Settings,
 }
 
 impl Hub {
     /// All hubs that are known.
-    pub const ALL: [Self; 2] = [Self::Mozilla, Self::HuggingFace];
+    pub const ALL: [Self; 3] = [Self::Mozilla, Self::HuggingFace, Self::Settings];
+
+    /// Those that hold models.
+    pub const MODELS: [Self; 2] = [Self::Mozilla, Self::HuggingFace];
 
     /// The name in settings, paths (`/hub/<name>/`) and labels.
     pub fn name(self) -> &'static str {
         match self {
             Self::Mozilla => "mozilla",
             Self::HuggingFace => "huggingface",
+            Self::Settings => "settings",
         }
     }
 
@@ -33,6 +42,7 @@ impl Hub {
         match self {
             Self::Mozilla => &["model-hub.mozilla.org"],
             Self::HuggingFace => &["huggingface.co", "hf.co"],
+            Self::Settings => &SETTINGS_HOSTS,
         }
     }
 
@@ -46,6 +56,7 @@ impl Hub {
         match self {
             Self::Mozilla => "https://model-hub.mozilla.org",
             Self::HuggingFace => "https://huggingface.co",
+            Self::Settings => "https://firefox.settings.services.mozilla.com/v1",
         }
     }
 }
@@ -64,16 +75,46 @@ impl FromStr for Hub {
     }
 }
 
-/// Where Firefox gets its Remote Settings: the server, its attachments, and the chains of its signatures.
-const REMOTE_SETTINGS_HOSTS: [&str; 3] = [
+/// The hosts of Remote Settings, in the order of [`SettingsPart::ALL`].
+const SETTINGS_HOSTS: [&str; 3] = [
     "firefox.settings.services.mozilla.com",
     "firefox-settings-attachments.cdn.mozilla.net",
     "content-signature-2.cdn.mozilla.net",
 ];
 
+/// What Remote Settings consists of; each part has a host of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SettingsPart {
+    /// The server: collections and the list of what changed.
+    Server,
+    /// The files that are attached to records.
+    Attachments,
+    /// The certificate chains of signatures.
+    Chains,
+}
+
+impl SettingsPart {
+    /// All parts.
+    pub const ALL: [Self; 3] = [Self::Server, Self::Attachments, Self::Chains];
+
+    /// The host by which clients name the part.
+    pub fn host(self) -> &'static str {
+        match self {
+            Self::Server => SETTINGS_HOSTS[0],
+            Self::Attachments => SETTINGS_HOSTS[1],
+            Self::Chains => SETTINGS_HOSTS[2],
+        }
+    }
+
+    /// The part that clients name by this host, which is in lower case.
+    pub fn of_host(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|part| part.host() == name)
+    }
+}
+
 /// The hosts by which clients name hubs and Remote Settings.
 pub fn known_hosts() -> impl Iterator<Item = &'static str> {
-    Hub::ALL.into_iter().flat_map(Hub::hosts).chain(&REMOTE_SETTINGS_HOSTS).copied()
+    Hub::ALL.into_iter().flat_map(Hub::hosts).copied()
 }
 
 /// The URL under which a hub is reached, without a trailing slash: the source that an entry records.
@@ -197,7 +238,7 @@ impl fmt::Display for Commit {
 pub enum Revision {
     /// A commit of Hugging Face: immutable.
     Commit(Commit),
-    /// A version of the Mozilla hub: immutable.
+    /// A version of the Mozilla hub, or the digest of an attachment: immutable.
     Version(String),
     /// A branch or tag of Hugging Face, or `main` and anything else on the Mozilla hub: mutable.
     Named(String),
@@ -211,6 +252,7 @@ impl Revision {
                 Commit::parse(text).map_or_else(|| Self::Named(text.to_owned()), Self::Commit)
             }
             Hub::Mozilla if is_mozilla_version(text) => Self::Version(text.to_owned()),
+            Hub::Settings => Self::Version(text.to_owned()),
             Hub::Mozilla => Self::Named(text.to_owned()),
         }
     }
@@ -305,6 +347,17 @@ impl Resource {
     }
 }
 
+impl Resource {
+    /// The digest that the revision itself is, where it is one.
+    pub fn own_promise(&self) -> Option<Promise> {
+        let digest = match (self.hub, &self.revision) {
+            (Hub::Settings, Revision::Version(digits)) => Sha256::parse(digits)?,
+            _ => return None,
+        };
+        Some(Promise { digest: Digest::Sha256(digest), by: Promiser::Record })
+    }
+}
+
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}@{}/{}", self.hub, self.repo, self.revision.as_str(), self.path)
@@ -366,6 +419,12 @@ impl EntryKey {
         let revision = parts.next()?.to_owned();
         let path = parts.next()?.to_owned();
         parts.next().is_none().then_some(Self { hub, root, repo, revision, path })
+    }
+
+    /// The key of the revision itself: without a path.
+    #[must_use]
+    pub fn of_revision(&self) -> Self {
+        Self { path: String::new(), ..self.clone() }
     }
 
     /// Whether what the key names can never change.

@@ -1,6 +1,7 @@
 //! May we serve it, from where, and how fast may it leave. Pure: settings, facts and the time go in, a decision
 //! comes out.
 
+mod denylist;
 pub mod egress;
 mod guard;
 mod plan;
@@ -9,6 +10,7 @@ mod settle;
 
 use std::time::Duration;
 
+pub use denylist::{DENY_LIST, Denied, DenyFor, DenyList};
 pub use egress::{Asker, Denial, Egress, Scope, scope};
 pub use guard::{Guarded, guard};
 pub use plan::{Ask, Check, Held, Plan, plan};
@@ -61,7 +63,7 @@ impl Rules {
         match hub {
             _ if client_is_firefox => Delivery::Verified,
             crate::model::Hub::Mozilla => self.delivery_mozilla,
-            crate::model::Hub::HuggingFace => self.delivery_huggingface,
+            crate::model::Hub::HuggingFace | crate::model::Hub::Settings => self.delivery_huggingface,
         }
     }
 }

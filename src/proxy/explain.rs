@@ -19,7 +19,10 @@ use super::{Asked, rejected, status, upload, view};
 use crate::cache::{Cache, Fetcher, FoundDocument, View};
 use crate::model::{Hub, Outcome, Question, Resource, Timestamp, Topic};
 use crate::policy::{Ask, Check, Plan, Rules, plan};
-use crate::request::{Named, Reject, Target, classify, is_preflight};
+use crate::remote_settings::RemoteSettings;
+use crate::request::{
+    Named, Reject, SettingsAsk, SettingsTarget, Target, classify, client_is_firefox, is_preflight,
+};
 use crate::store::StoreError;
 
 /// Where an explanation looks.
@@ -32,6 +35,8 @@ pub struct Sight<'a> {
     pub fetcher: Option<&'a Fetcher>,
     /// Whether requests are answered without any hub.
     pub offline: bool,
+    /// Remote Settings, if it is mirrored.
+    pub settings: Option<&'a RemoteSettings>,
 }
 
 impl Sight<'_> {
@@ -44,15 +49,61 @@ impl Sight<'_> {
         let (target, steps) = match classify(&head.method, &head.uri, &Named::Endpoint) {
             _ if is_preflight(&head.method, &head.headers) => preflight(),
             Err(reject) => refused(&reject),
-            Ok(Target::File(resource)) => self.file(&resource, &asked, now)?,
+            Ok(Target::File(resource)) => match self.denied(&resource, head) {
+                Some(step) => (self.file(&resource, &asked, now)?.0, vec![step]),
+                None => self.file(&resource, &asked, now)?,
+            },
             Ok(Target::Question(question)) => self.question(&question, &asked, now)?,
             Ok(Target::Pass { hub, path_and_query }) => {
                 let refused = upload::is_refused(self.rules, &head.method, &path_and_query);
                 (self.passed(hub), vec![if refused { no_uploads() } else { self.passing() }])
             }
+            Ok(Target::Settings(target)) => self.mirrored(&target, &asked, now)?,
             Ok(Target::Pac | Target::Elsewhere(_) | Target::Tunnel(_)) => own(),
         };
         Ok(Explanation { method: head.method.to_string(), path: head.uri.path().to_owned(), target, steps })
+    }
+
+    /// Why the deny list forbids a file, if it does.
+    fn denied(&self, resource: &Resource, head: &Parts) -> Option<Step> {
+        let root = self.cache.roots().root(resource.hub);
+        let denied = self.settings?.denied(resource, root, client_is_firefox(&head.headers))?;
+        let why = format!("record {} of the deny list of Remote Settings forbids it", denied.id);
+        Some(Step::ending(Action::Refuse, Outcome::Denied, why).status(403))
+    }
+
+    /// What is answered to a question to Remote Settings.
+    fn mirrored(
+        &self,
+        target: &SettingsTarget,
+        asked: &Asked<'_>,
+        now: Timestamp,
+    ) -> Result<(Addressed, Vec<Step>), StoreError> {
+        let Some(settings) = self.settings else {
+            let why = "Remote Settings is not mirrored (settings.server)".to_owned();
+            let step = Step::ending(Action::Refuse, Outcome::Unsupported, why).status(404);
+            return Ok((Addressed::Refused, vec![step]));
+        };
+        let held = settings.held();
+        let is_held = match &target.ask {
+            SettingsAsk::Attachment(location) => match held.attachment(location) {
+                Some(resource) => return self.file(&resource, asked, now),
+                None => false,
+            },
+            SettingsAsk::Changeset(collection, _) => held.collections.contains_key(collection),
+            SettingsAsk::Chain(path) => held.chain(path).is_some(),
+            SettingsAsk::Server => held.server.is_some(),
+            SettingsAsk::Bundle => true,
+            SettingsAsk::Changes(..) | SettingsAsk::Other => false,
+        };
+        let step = match is_held {
+            true => {
+                let why = "it is held, as Remote Settings signed it".to_owned();
+                Step::ending(Action::Serve, Outcome::Hit, why)
+            }
+            false => self.passing(),
+        };
+        Ok((self.passed(Hub::Settings), vec![step]))
     }
 
     fn passed(&self, hub: Hub) -> Addressed {

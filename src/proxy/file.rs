@@ -45,7 +45,7 @@ impl Proxy {
     /// Answers GET or HEAD of a file.
     pub(super) async fn file(&self, resource: &Resource, parts: &Parts) -> Reply {
         let mut asked = Asked::new(parts);
-        if resource.revision.is_immutable() && hot::is_plain(parts) {
+        if self.is_same_for_all(resource) && hot::is_plain(parts) {
             asked.seen = Some(self.cache.store().changes());
         }
         let reply = match &self.fetcher {
@@ -53,6 +53,15 @@ impl Proxy {
             None => self.held(resource, &asked).await,
         };
         if asked.head_only { status::without_body(reply) } else { reply }
+    }
+
+    /// Whether whoever asks for a file at this path gets the same, as long as nothing is stored.
+    fn is_same_for_all(&self, resource: &Resource) -> bool {
+        let root = self.cache.roots().root(resource.hub);
+        let denied = |mirror: &super::Mirror| mirror.remote.denied_to_some(resource, root).is_some();
+        resource.revision.is_immutable()
+            && resource.hub != Hub::Settings
+            && !self.mirror.as_ref().is_some_and(denied)
     }
 
     async fn planned(&self, fetcher: &Arc<Fetcher>, resource: &Resource, asked: &Asked<'_>) -> Reply {

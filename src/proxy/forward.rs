@@ -40,14 +40,15 @@ impl Proxy {
     /// Answers CONNECT.
     pub(super) async fn tunnel(&self, place: &Place) -> (Reply, Option<Passage>) {
         let hub = hub_at(place).filter(|_| place.port == 443);
-        if let (Some(_), Some(name), true) = (hub, place.host.name(), self.forwarding.intercept) {
+        let answered = hub.filter(|hub| *hub != Hub::Settings || self.mirror.is_some());
+        if let (Some(_), Some(name), true) = (answered, place.host.name(), self.forwarding.intercept) {
             return (opened(Outcome::Intercepted), Some(Passage::Intercept(name.into())));
         }
         if let Err(denial) = self.forwarding.egress.name(place) {
             return (status::forbidden(&denial), None);
         }
         let Some(fetcher) = &self.fetcher else { return (status::nothing_passes(), None) };
-        if let Some(hub) = hub {
+        if let Some(hub) = hub.filter(|hub| Hub::MODELS.contains(hub)) {
             self.uncached_said.call_once(|| say_uncached(hub));
         }
         let below = place.host.name().and_then(|name| name.strip_suffix(XET_HOSTS));

@@ -60,7 +60,7 @@ impl Hot {
         let answer = match named {
             Named::Endpoint => self.0.get(head.uri.path()),
             Named::Hub(hub) => self.0.get(&below_hub(*hub, head.uri.path())),
-            Named::Elsewhere(_) | Named::Tunnel(_) => None,
+            Named::Settings(_) | Named::Elsewhere(_) | Named::Tunnel(_) => None,
         }?;
         if answer.seen != store.changes() {
             return None;

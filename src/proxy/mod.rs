@@ -13,6 +13,7 @@ mod hot;
 mod offline;
 mod pac;
 mod private;
+mod settings;
 mod status;
 mod upload;
 
@@ -27,13 +28,16 @@ use hyper::body::Incoming;
 
 use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher, View};
-use crate::model::{Hub, Outcome, Timestamp, was_here};
-use crate::policy::{Check, Rules};
-use crate::request::{Arrival, Named, Reject, Target, classify, is_preflight, is_xet_read_token, named};
+use crate::model::{Hub, Outcome, Resource, Timestamp, was_here};
+use crate::policy::{Check, Denied, Rules};
+use crate::request::{
+    Arrival, Named, Reject, Target, classify, client_is_firefox, is_preflight, is_xet_read_token, named,
+};
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
 pub use forward::{Forwarding, Passage, XET_HOSTS};
 use hot::Hot;
+pub use settings::Mirror;
 
 /// Serves clients.
 pub struct Proxy {
@@ -43,6 +47,8 @@ pub struct Proxy {
     fetcher: Option<Arc<Fetcher>>,
     telemetry: Telemetry,
     forwarding: Forwarding,
+    /// Remote Settings, if it is mirrored.
+    mirror: Option<Mirror>,
     /// Says that tunnels to hubs pass uncached.
     uncached_said: Once,
     hot: Hot,
@@ -83,6 +89,7 @@ impl Proxy {
         cache: Arc<Cache>,
         fetcher: Option<Arc<Fetcher>>,
         telemetry: Telemetry,
+        mirror: Option<Mirror>,
     ) -> Arc<Self> {
         Arc::new(Self {
             rules,
@@ -90,6 +97,7 @@ impl Proxy {
             fetcher,
             telemetry,
             forwarding,
+            mirror,
             uncached_said: Once::new(),
             hot: Hot::new(),
         })
@@ -134,19 +142,40 @@ impl Proxy {
             Ok(Target::Elsewhere(place)) => self.forward(&place, Request::from_parts(head, body)).await,
             _ if is_preflight(&head.method, &head.headers) => preflight(),
             Err(reject) => rejected(&reject),
-            Ok(Target::File(resource)) => self.file(&resource, &head).await,
+            Ok(Target::File(resource)) => match self.forbidden(&resource, &head) {
+                Some(denied) => status::denied(&resource, &denied),
+                None => self.file(&resource, &head).await,
+            },
             Ok(Target::Question(question)) => self.question(question, head, body).await,
             Ok(Target::Pac) => pac::reply(&head),
+            Ok(Target::Settings(target)) => self.settings(&target, head, body).await,
             Ok(Target::Pass { path_and_query, .. })
                 if upload::is_refused(&self.rules, &head.method, &path_and_query) =>
             {
                 upload::refused(&head, body).await
+            }
+            Ok(Target::Pass { hub, path_and_query }) if self.denies_path(hub, &path_and_query, &head) => {
+                status::denied_path(&path_and_query)
             }
             Ok(Target::Pass { hub, path_and_query }) => {
                 self.pass(hub, &path_and_query, Request::from_parts(head, body), Outcome::Passed).await
             }
         };
         (reply, hub, None)
+    }
+
+    /// The record of the deny list that forbids this client a file.
+    fn forbidden(&self, resource: &Resource, head: &Parts) -> Option<Denied> {
+        let root = self.cache.roots().root(resource.hub);
+        self.mirror.as_ref()?.remote.denied(resource, root, client_is_firefox(&head.headers))
+    }
+
+    /// Whether the deny list forbids this client what is at a path of a hub.
+    fn denies_path(&self, hub: Hub, path_and_query: &str, head: &Parts) -> bool {
+        let Some(mirror) = &self.mirror else { return false };
+        let applies = mirror.remote.settings().deny_for.applies(hub, client_is_firefox(&head.headers));
+        let path = || path_and_query.to_owned();
+        applies && mirror.remote.denied_path(hub, self.cache.roots().root(hub), path).is_some()
     }
 
     /// Hands a request on to a hub.
@@ -241,7 +270,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn rejected(reject: &Reject) -> Reply {
     let (status, outcome) = match reject {
-        Reject::UnknownHub(_) | Reject::NoMirror => (StatusCode::NOT_FOUND, Outcome::Unsupported),
+        Reject::UnknownHub(_) => (StatusCode::NOT_FOUND, Outcome::Unsupported),
         Reject::NoPath | Reject::NoTunnel => (StatusCode::NOT_IMPLEMENTED, Outcome::Unsupported),
         Reject::Misdirected => (StatusCode::MISDIRECTED_REQUEST, Outcome::Rejected),
         _ => (StatusCode::BAD_REQUEST, Outcome::Rejected),

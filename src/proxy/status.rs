@@ -7,8 +7,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::{Reply, answer, chain};
 use crate::body::Body;
 use crate::cache::FillError;
-use crate::model::Outcome;
-use crate::policy::Denial;
+use crate::model::{Collection, Outcome, Resource};
+use crate::policy::{Denial, Denied};
 use crate::store::StoreError;
 use crate::upstream::{Failure, Refusal};
 
@@ -168,6 +168,40 @@ pub(super) fn forbidden(denial: &Denial) -> Reply {
         Denial::Address { .. } | Denial::Never { .. } | Denial::Own(_) => "destination_ip_prohibited",
     };
     answer::add_proxy_status(reply.response.headers_mut(), error, &text);
+    reply
+}
+
+/// A file that the deny list of Remote Settings forbids.
+pub(super) fn denied(resource: &Resource, denied: &Denied) -> Reply {
+    tracing::info!(file = %resource, record = denied.id, "a request was refused by the deny list");
+    let why = if denied.description.is_empty() { "" } else { ": " };
+    let text = format!(
+        "record {} of ml-model-allow-deny-list, which Mozilla signs, forbids this file{why}{}; the settings settings.deny_for \
+         and settings.collections decide whether and to whom that list applies",
+        denied.id, denied.description
+    );
+    with_message(StatusCode::FORBIDDEN, Outcome::Denied, &text)
+}
+
+/// The same for what is no file.
+pub(super) fn denied_path(path: &str) -> Reply {
+    let path = path.split('?').next().unwrap_or_default();
+    let text = format!("ml-model-allow-deny-list, which Mozilla signs, forbids {path}");
+    with_message(StatusCode::FORBIDDEN, Outcome::Denied, &text)
+}
+
+/// Remote Settings, where it is not mirrored.
+pub(super) fn no_mirror() -> Reply {
+    let text = "this server does not mirror Remote Settings; the setting settings.server decides that";
+    answer::text(StatusCode::NOT_FOUND, Outcome::Unsupported, text)
+}
+
+/// A collection of which no signed state could be had yet.
+pub(super) fn unsynced(collection: &Collection) -> Reply {
+    let text =
+        format!("no signed state of {collection} could be had yet; `hubcache settings status` says why");
+    let mut reply = answer::text(StatusCode::SERVICE_UNAVAILABLE, Outcome::Unreachable, &text);
+    retry_after(&mut reply, BUSY_RETRY);
     reply
 }
 

@@ -5,6 +5,7 @@ use http::{Method, Uri};
 use super::api;
 use super::named::{Named, hub_at};
 use super::path::{Reject, Segment, split};
+use super::settings::{self, SettingsTarget};
 use crate::model::{Hub, Place, Question, Repo, RepoKind, Resource, Revision, is_firefox_revision};
 
 /// What the client addressed.
@@ -25,6 +26,8 @@ pub enum Target {
     Elsewhere(Place),
     /// A tunnel to this place.
     Tunnel(Place),
+    /// Something of Remote Settings.
+    Settings(SettingsTarget),
     /// The file that tells browsers which hosts to reach through this server.
     Pac,
 }
@@ -36,6 +39,7 @@ impl Target {
             Self::File(resource) => Some(resource.hub),
             Self::Question(_) => Some(Hub::HuggingFace),
             Self::Pass { hub, .. } => Some(*hub),
+            Self::Settings(_) => Some(Hub::Settings),
             Self::Tunnel(place) => hub_at(place),
             Self::Elsewhere(_) | Self::Pac => None,
         }
@@ -52,6 +56,7 @@ pub fn classify(method: &Method, uri: &Uri, named: &Named) -> Result<Target, Rej
     let at_hub = match named {
         Named::Tunnel(place) => return Ok(Target::Tunnel(place.clone())),
         Named::Elsewhere(place) => return Ok(Target::Elsewhere(place.clone())),
+        Named::Settings(part) => return settings::at_host(*part, uri).map(Target::Settings),
         Named::Hub(hub) => Some(*hub),
         Named::Endpoint => None,
     };
@@ -61,13 +66,14 @@ pub fn classify(method: &Method, uri: &Uri, named: &Named) -> Result<Target, Rej
         return Ok(Target::Pac);
     }
     if at_hub.is_none() && first == "rs" {
-        return Err(Reject::NoMirror);
+        return settings::below_prefix(uri, &segments).map(Target::Settings);
     }
     let (hub, rest, skipped) = match first {
         _ if at_hub.is_some() => (at_hub, &segments[..], 0),
         "hub" => {
             let name = segments.get(1).ok_or(Reject::Incomplete)?;
-            let hub = name.text.parse().map_err(|()| Reject::UnknownHub(name.text.clone()))?;
+            let hub = name.text.parse().ok().filter(|hub| Hub::MODELS.contains(hub));
+            let hub = hub.ok_or_else(|| Reject::UnknownHub(name.text.clone()))?;
             (Some(hub), &segments[2..], 2)
         }
         _ => (None, &segments[..], 0),
@@ -96,6 +102,8 @@ fn file(hub: Option<Hub>, segments: &[Segment]) -> Result<Option<Resource>, Reje
     match hub {
         Some(Hub::HuggingFace) => hugging_face(segments),
         Some(Hub::Mozilla) => mozilla(segments),
+        // Read by its own rules.
+        Some(Hub::Settings) => Ok(None),
         None => {
             if let Some(resource) = hugging_face(segments)? {
                 return Ok(Some(resource));
@@ -211,6 +219,7 @@ mod tests {
             Ok(Target::File(r)) => r.to_string(),
             Ok(Target::Question(question)) => format!("ask {question}"),
             Ok(Target::Pass { hub, path_and_query }) => format!("pass {hub} {path_and_query}"),
+            Ok(Target::Settings(target)) => format!("settings {}", target.path_and_query),
             Ok(Target::Pac) => "pac".to_owned(),
             Ok(other) => format!("{other:?}"),
             Err(reject) => format!("{reject:?}"),
@@ -237,7 +246,8 @@ mod tests {
             ("/hub/huggingface/api/models/a/b/tree/main/a%2Fb", "ask huggingface:a/b@main tree/a/b"),
             ("/datasets/x/v1.0/a", "pass huggingface /datasets/x/v1.0/a"),
             ("/", "pass huggingface /"),
-            ("/rs/v1/", "NoMirror"),
+            ("/rs/v1/", "settings /"),
+            ("/hub/settings/x", "UnknownHub(\"settings\")"),
             ("/proxy.pac", "pac"),
             ("/hub/olah/x", "UnknownHub(\"olah\")"),
             ("/acme/tiny/resolve/main", "Incomplete"),

@@ -9,6 +9,7 @@ mod fields;
 mod named;
 mod passed;
 mod path;
+mod settings;
 
 pub use api::asked_paths;
 pub use classify::{Target, classify};
@@ -16,3 +17,4 @@ pub use fields::{Conditions, Range, Selected, client_is_firefox, forces_revalida
 pub use named::{Arrival, Named, hub_at, named};
 pub use passed::{is_description, is_xet_read_token, is_xet_token, may_write};
 pub use path::{Reject, encode_path, encode_segment};
+pub use settings::{Filter, SETTINGS_PREFIX, SettingsAsk, SettingsTarget, Window};

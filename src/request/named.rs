@@ -17,7 +17,7 @@ use http::uri::{Authority, Scheme};
 use http::{Method, Version, header};
 
 use super::path::Reject;
-use crate::model::{Host, Hub, Place};
+use crate::model::{Host, Hub, Place, SettingsPart};
 
 /// How a request reached this server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub enum Named {
     Endpoint,
     /// A hub, by its own host.
     Hub(Hub),
+    /// A part of Remote Settings, by its own host.
+    Settings(SettingsPart),
     /// Another server, to which the request is handed on.
     Elsewhere(Place),
     /// A place to which a tunnel is wanted.
@@ -49,7 +51,7 @@ impl Named {
     pub fn hub(&self) -> Option<Hub> {
         match self {
             Self::Hub(hub) => Some(*hub),
-            Self::Endpoint | Self::Elsewhere(_) | Self::Tunnel(_) => None,
+            Self::Endpoint | Self::Settings(_) | Self::Elsewhere(_) | Self::Tunnel(_) => None,
         }
     }
 }
@@ -70,12 +72,12 @@ pub fn named(head: &Parts, arrival: &Arrival) -> Result<Named, Reject> {
     match (arrival, head.uri.authority()) {
         (Arrival::Tunnel(name), authority) => {
             let said = authority.map(Authority::as_str).or(host);
-            within(name, said).map(Named::Hub)
+            within(name, said)
         }
         (Arrival::Tls, Some(authority)) if head.version == Version::HTTP_2 => {
-            Ok(led_here(authority.as_str()).map_or(Named::Endpoint, Named::Hub))
+            Ok(led_here(authority.as_str()).unwrap_or(Named::Endpoint))
         }
-        (Arrival::Tls, None) => Ok(host.and_then(led_here).map_or(Named::Endpoint, Named::Hub)),
+        (Arrival::Tls, None) => Ok(host.and_then(led_here).unwrap_or(Named::Endpoint)),
         (Arrival::Plain, None) => Ok(Named::Endpoint),
         (_, Some(authority)) => {
             let place = match head.uri.scheme() {
@@ -83,8 +85,8 @@ pub fn named(head: &Parts, arrival: &Arrival) -> Result<Named, Reject> {
                 Some(scheme) if *scheme == Scheme::HTTPS => place(authority, Some(443))?,
                 _ => return Err(Reject::Scheme),
             };
-            let hub = hub_at(&place);
-            Ok(hub.map_or(Named::Elsewhere(place), Named::Hub))
+            let known = place.host.name().filter(|_| matches!(place.port, 80 | 443)).and_then(of_host);
+            Ok(known.unwrap_or(Named::Elsewhere(place)))
         }
     }
 }
@@ -95,12 +97,21 @@ pub fn hub_at(place: &Place) -> Option<Hub> {
     Hub::of_host(name)
 }
 
+/// What clients name by this host, which is in lower case.
+fn of_host(name: &str) -> Option<Named> {
+    match Hub::of_host(name)? {
+        Hub::Settings => SettingsPart::of_host(name).map(Named::Settings),
+        hub => Some(Named::Hub(hub)),
+    }
+}
+
 /// The hub whose name somebody's DNS leads here, for a request that says it is for `said`; anything else is taken as a
 /// name of this server's own, and not looked at further.
-fn led_here(said: &str) -> Option<Hub> {
+fn led_here(said: &str) -> Option<Named> {
     let name = said.strip_suffix(":443").unwrap_or(said);
     let name = name.strip_suffix('.').unwrap_or(name);
-    Hub::ALL.into_iter().find(|hub| hub.hosts().iter().any(|host| name.eq_ignore_ascii_case(host)))
+    let mut hosts = Hub::ALL.into_iter().flat_map(Hub::hosts);
+    hosts.find(|host| name.eq_ignore_ascii_case(host)).and_then(|host| of_host(host))
 }
 
 /// The one `Host`, if there is any.
@@ -117,14 +128,16 @@ fn place(authority: &Authority, default_port: Option<u16>) -> Result<Place, Reje
     Place::parse(authority.as_str(), default_port).map_err(Reject::BadPlace)
 }
 
-/// The hub of a tunnel to the host `name`, for a request that says it is for `said`.
-fn within(name: &str, said: Option<&str>) -> Result<Hub, Reject> {
-    let hub = Hub::of_host(name).ok_or(Reject::Misdirected)?;
+/// Whom a request in a tunnel to the host `name` addresses that says it is for `said`. The hosts of a hub are one.
+fn within(name: &str, said: Option<&str>) -> Result<Named, Reject> {
+    let named = of_host(name).ok_or(Reject::Misdirected)?;
     match said {
-        None => Ok(hub),
-        Some(said) if said.eq_ignore_ascii_case(name) => Ok(hub),
+        None => Ok(named),
+        Some(said) if said.eq_ignore_ascii_case(name) => Ok(named),
         Some(said) => match Place::parse(said, Some(443)) {
-            Ok(Place { host: Host::Name(name), port: 443 }) if Hub::of_host(&name) == Some(hub) => Ok(hub),
+            Ok(Place { host: Host::Name(name), port: 443 }) if of_host(&name).as_ref() == Some(&named) => {
+                Ok(named)
+            }
             Ok(_) => Err(Reject::Misdirected),
             Err(bad) => Err(Reject::BadPlace(bad)),
         },
@@ -146,6 +159,7 @@ mod tests {
         match named(&head, arrival) {
             Ok(Named::Endpoint) => "here".to_owned(),
             Ok(Named::Hub(hub)) => hub.to_string(),
+            Ok(Named::Settings(part)) => format!("{part:?}"),
             Ok(Named::Elsewhere(place)) => format!("at {place}"),
             Ok(Named::Tunnel(place)) => format!("to {place}"),
             Err(reject) => format!("{reject:?}"),
@@ -180,6 +194,7 @@ mod tests {
     #[test]
     fn within_a_tunnel_and_over_tls_the_host_counts() {
         let tunnel = Arrival::Tunnel("huggingface.co".into());
+        let settings = Arrival::Tunnel("firefox.settings.services.mozilla.com".into());
         let table = [
             (&tunnel, "/a", Some("huggingface.co"), "huggingface"),
             (&tunnel, "/a", Some("HuggingFace.co:443"), "huggingface"),
@@ -189,6 +204,9 @@ mod tests {
             (&tunnel, "/a", Some("huggingface.co:80"), "Misdirected"),
             (&tunnel, "https://evil.net/a", Some("huggingface.co"), "Misdirected"),
             (&tunnel, "/a", Some("a b"), "BadPlace(Host)"),
+            (&settings, "/v1/", Some("firefox.settings.services.mozilla.com"), "Server"),
+            (&settings, "/v1/", Some("content-signature-2.cdn.mozilla.net"), "Misdirected"),
+            (&Arrival::Tls, "/a", Some("content-signature-2.cdn.mozilla.net"), "Chains"),
             (&Arrival::Tls, "/a", Some("model-hub.mozilla.org"), "mozilla"),
             (&Arrival::Tls, "/a", Some("HF.co.:443"), "huggingface"),
             (&Arrival::Tls, "/a", Some("cache.corp:8443"), "here"),

@@ -44,8 +44,6 @@ pub enum Reject {
     NoTunnel,
     /// A request for another host than that to which the connection leads.
     Misdirected,
-    /// `/rs/`: the place of the Remote Settings mirror, which this version does not have.
-    NoMirror,
 }
 
 impl fmt::Display for Reject {
@@ -74,7 +72,6 @@ impl fmt::Display for Reject {
             Self::BadHost => f.write_str("a request must have one Host field"),
             Self::NoTunnel => f.write_str("a tunnel is opened over the plain listener only"),
             Self::Misdirected => f.write_str("the connection leads to another host than the request is for"),
-            Self::NoMirror => f.write_str("this server does not mirror Remote Settings"),
         }
     }
 }

@@ -31,6 +31,10 @@
 //! | `partials` | as `entries` | blob id, volume, expectation, when the fill began and last made progress |
 //! | `marks` | as `entries` | until when the file must not be resumed by a client |
 //! | `deletions` | blob id | the volume that still holds chunks of a blob that is gone |
+//! | `revisions` | as `entries`, without a path | [`Decided`](crate::model::Decided): pinned, superseded |
+//! | `renewals` | as `entries`, with the revision that comes as the path | [`Renewal`](crate::model::Renewal): a job of an announcement |
+//! | `holds` | the repository with the prefix of its kind | since when all its revisions are kept |
+//! | `history` | number | [`Happening`](crate::model::Happening); the last 20,000 are kept |
 //! | `volumes` | number | nothing yet; the row makes the file part of the store |
 //!
 //! | table of a volume | key | value |
@@ -41,8 +45,8 @@
 //!
 //! Values other than numbers and chunks are a version byte (1 for all rows) and the fields in postcard. A row of an
 //! unknown version is damage to that row alone. The body of a document, of [`DOCUMENT_MAX`] bytes at most, lies behind
-//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents` is of a program before
-//! them, and gets the table when it is opened. To change what a row says, give it a new version and a migration; a
+//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents` or a table from
+//! `revisions` to `history` is of an earlier program, and gets them when it is opened. To change what a row says, give it a new version and a migration; a
 //! test holds the bytes of version 1 fast. Blob ids are never used twice.
 //!
 //! # In which order things reach the disk
@@ -105,6 +109,7 @@ mod open;
 mod open_error;
 mod packed;
 mod records;
+mod renewals;
 mod selector;
 mod settings;
 #[cfg(test)]
@@ -121,6 +126,7 @@ pub use lookups::{NotReady, Usage};
 pub use open::Store;
 pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
+pub use renewals::Decision;
 pub use selector::Selector;
 pub use settings::{CHUNK, DOCUMENT_MAX, SMALL, Settings, chunks_of};
 pub use writes::{CommitError, Expired, Removed, Resumed, Room};

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
-use crate::model::{Commit, Entry, Expectation, Sha256, Timestamp};
+use crate::model::{Commit, Decided, Entry, Expectation, Happening, Renewal, Sha256, Timestamp};
 
 /// The internal name of a blob's chunks; never used twice in one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -104,6 +104,12 @@ pub(super) struct DeletionRow {
     pub volume: u32,
 }
 
+/// The row of a repository of which all revisions are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HoldRow {
+    pub since: Timestamp,
+}
+
 /// The row of a volume. It says only that the volume belongs to this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct VolumeRow {}
@@ -156,6 +162,18 @@ impl Row for MarkRow {
 }
 impl Row for DeletionRow {
     const NAME: &'static str = "deletion";
+}
+impl Row for Decided {
+    const NAME: &'static str = "revision";
+}
+impl Row for Renewal {
+    const NAME: &'static str = "renewal";
+}
+impl Row for HoldRow {
+    const NAME: &'static str = "hold";
+}
+impl Row for Happening {
+    const NAME: &'static str = "happening";
 }
 impl Row for VolumeRow {
     const NAME: &'static str = "volume";

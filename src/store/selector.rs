@@ -1,6 +1,6 @@
 //! Which entries and documents a listing or a removal is about.
 
-use crate::model::{EntryKey, Hub};
+use crate::model::{EntryKey, Hub, HubRoot};
 
 /// What the question of a document about one file begins with; the file's path follows.
 const ABOUT_FILE: &str = "resolve/";
@@ -10,6 +10,8 @@ const ABOUT_FILE: &str = "resolve/";
 pub struct Selector {
     /// The dialect.
     pub hub: Option<Hub>,
+    /// Where it came from.
+    pub root: Option<HubRoot>,
     /// The repository as `Repo` shows it: `organization/model`, `datasets/organization/name`.
     pub repo: Option<String>,
     /// The revision under which the entry is kept: a commit, a version, or a mutable name.
@@ -29,6 +31,7 @@ impl Selector {
     /// Whether what is of this repository may be selected.
     pub(super) fn matches_repo(&self, key: &EntryKey) -> bool {
         self.hub.is_none_or(|hub| hub == key.hub)
+            && self.root.as_ref().is_none_or(|root| *root == key.root)
             && self.repo.as_ref().is_none_or(|repo| {
                 repo.strip_prefix(key.repo.kind.prefix()).is_some_and(|id| id == key.repo.id)
             })
@@ -61,7 +64,7 @@ impl Selector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{HubRoot, Repo, RepoKind};
+    use crate::model::{Repo, RepoKind};
 
     #[test]
     fn a_selector_with_a_path_selects_only_what_is_about_that_file() {

@@ -42,6 +42,9 @@ pub(super) const USES_FLUSH: Duration = Duration::from_secs(60);
 /// Last uses in memory after which they are written early.
 pub(super) const USES_MAX: usize = 16 << 10;
 
+/// Lines of the history that are kept.
+pub(super) const HISTORY_MAX: u64 = 20_000;
+
 /// The number of a volume's chunks for a blob of `size` bytes.
 pub fn chunks_of(size: u64) -> u32 {
     u32::try_from(size.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX)

@@ -235,6 +235,11 @@ impl Store {
         Ok(committed)
     }
 
+    /// Outdates what was worked out by what is outside of the store and has changed, as a change of the store would.
+    pub fn outdate_answers(&self) {
+        self.0.memory.add_news(1);
+    }
+
     /// Makes an entry for bytes that are held already.
     ///
     /// # Errors

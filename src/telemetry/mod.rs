@@ -48,6 +48,10 @@ struct Shared {
     xet_tokens: Counter,
     xet_hints: Counter,
     xet_tunnels: Counter,
+    settings_polls: [Counter; 2],
+    settings_bad_signatures: Counter,
+    settings_announced: Counter,
+    settings_superseded: Counter,
 }
 
 impl Telemetry {
@@ -119,6 +123,28 @@ impl Telemetry {
             "Tunnels that clients opened to the Xet store, from where files come past this cache",
             Counter::default(),
         );
+        let polls = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let settings_polls =
+            ["failed", "good"].map(|result| polls.get_or_create_owned(&[("result", result)]));
+        registry.register("settings_polls", "Times that Remote Settings was asked what has changed", polls);
+        let settings_bad_signatures = register(
+            &mut registry,
+            "settings_bad_signatures",
+            "States of collections that were refused because no good signature is on them, or as a replay",
+            Counter::default(),
+        );
+        let settings_announced = register(
+            &mut registry,
+            "settings_announced",
+            "Revisions that signed collections have announced",
+            Counter::default(),
+        );
+        let settings_superseded = register(
+            &mut registry,
+            "settings_superseded",
+            "Revisions that an announced one has superseded",
+            Counter::default(),
+        );
         registry.register("build", "The version that is running", Info::new([("version", version)]));
         let shared = Shared {
             registry,
@@ -137,6 +163,10 @@ impl Telemetry {
             xet_tokens,
             xet_hints,
             xet_tunnels,
+            settings_polls,
+            settings_bad_signatures,
+            settings_announced,
+            settings_superseded,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -205,6 +235,26 @@ impl Telemetry {
     /// A client was told where `count` large files are in the Xet store.
     pub fn xet_hints_kept(&self, count: u64) {
         self.shared.xet_hints.inc_by(count);
+    }
+
+    /// Remote Settings was asked what has changed.
+    pub fn settings_polled(&self, is_good: bool) {
+        self.shared.settings_polls[usize::from(is_good)].inc();
+    }
+
+    /// A state of a collection was refused.
+    pub fn settings_refused(&self) {
+        self.shared.settings_bad_signatures.inc();
+    }
+
+    /// A revision was announced.
+    pub fn settings_announced(&self) {
+        self.shared.settings_announced.inc();
+    }
+
+    /// A revision was superseded.
+    pub fn settings_superseded(&self) {
+        self.shared.settings_superseded.inc();
     }
 
     /// How much space the data directory takes.
@@ -290,6 +340,7 @@ fn hub_index(hub: Hub) -> usize {
     match hub {
         Hub::Mozilla => 0,
         Hub::HuggingFace => 1,
+        Hub::Settings => 2,
     }
 }
 
@@ -356,6 +407,10 @@ mod tests {
             "hubcache_verify_failures_total ",
             "hubcache_xet_token_requests_total ",
             "hubcache_xet_hints_total ",
+            "hubcache_settings_polls_total{",
+            "hubcache_settings_bad_signatures_total ",
+            "hubcache_settings_announced_total ",
+            "hubcache_settings_superseded_total ",
             "hubcache_request_duration_seconds_bucket{",
             "hubcache_fill_duration_seconds_bucket{",
             "hubcache_build_info{",

@@ -1,7 +1,7 @@
 //! Asking a hub about a file, and for it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -50,6 +50,8 @@ pub struct Client {
     pub(super) names: Names,
     pub(super) admissions: BTreeMap<Hub, Arc<Admission>>,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    /// Where attachments are.
+    pub(super) attachments: RwLock<Option<Url>>,
 }
 
 /// Which bytes of a file are wanted.
@@ -105,7 +107,8 @@ impl Client {
         let admission =
             |hub| (hub, Arc::new(Admission::new(hub, settings.circuit_failures, telemetry.clone())));
         let admissions = Hub::ALL.into_iter().map(admission).collect();
-        Ok(Self { pools, sites, connect, settings, telemetry, names, admissions, hosts: Mutex::default() })
+        let (hosts, attachments) = (Mutex::default(), RwLock::default());
+        Ok(Self { pools, sites, connect, settings, telemetry, names, admissions, hosts, attachments })
     }
 
     /// Where a hub is.
@@ -170,7 +173,7 @@ impl Client {
         let asking = Asking::file(site, credential.is_some());
         let mut hops = Vec::new();
         let mut url = self.url(site, resource)?;
-        let home = url.origin();
+        let home = self.home(site)?;
         loop {
             let headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
             let response = self.send(asking, &home, Method::HEAD, &url, headers, Bytes::new()).await?;
@@ -225,7 +228,7 @@ impl Client {
         self.admit(asking)?;
         let mut hops = Vec::new();
         let mut url = self.url(site, resource)?;
-        let home = url.origin();
+        let home = self.home(site)?;
         loop {
             let mut headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
             add_range(&mut headers, want);
@@ -283,6 +286,9 @@ impl Client {
     }
 
     fn url(&self, site: Site, resource: &Resource) -> Result<Url, Failure> {
+        if resource.hub == Hub::Settings {
+            return self.attachment_url(resource);
+        }
         let repo = self.name_of(resource.hub, &resource.repo);
         let path = hub::file_path(&Resource { repo, ..resource.clone() });
         let text = format!("{}{path}", self.sites.url(site));

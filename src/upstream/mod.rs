@@ -9,6 +9,8 @@
 //! Every connection is made by a connector (`connect`), which puts each address before the egress rules first. While a
 //! hub is down, requests without credentials go to its mirrors (`sites`).
 //!
+//! Remote Settings is a hub whose files lie at a place that it tells (`collect`).
+//!
 //! Whatever is sent to a hub's own origin passes its admission (`Client::at_hub`): a hub that is down is asked
 //! nothing but a probe until it answers, and one that answered 429 is left alone for as long as it says.
 
@@ -17,6 +19,7 @@ mod ask;
 mod body;
 mod circuit;
 mod client;
+mod collect;
 mod connect;
 mod failure;
 mod fit;
@@ -39,6 +42,7 @@ pub use admission::Condition;
 pub use ask::{Inquiry, Said};
 pub use body::{FileBody, Interrupt};
 pub use client::{Answer, Client, Want};
+pub use collect::Collected;
 pub use failure::{Failure, Refusal};
 pub use fit::{Fitting, Unfit};
 pub use parent::Parent;

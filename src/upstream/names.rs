@@ -25,7 +25,7 @@ impl Names {
     pub(super) fn current(&self, hub: Hub, repo: &Repo) -> Repo {
         match hub {
             Hub::HuggingFace => self.0.get(repo).unwrap_or_else(|| repo.clone()),
-            Hub::Mozilla => repo.clone(),
+            Hub::Mozilla | Hub::Settings => repo.clone(),
         }
     }
 
@@ -36,7 +36,11 @@ impl Names {
             match classify(&Method::GET, &uri, &Named::Hub(Hub::HuggingFace)).ok()? {
                 Target::File(resource) => Some(resource.repo),
                 Target::Question(question) => Some(question.repo),
-                Target::Pass { .. } | Target::Elsewhere(_) | Target::Tunnel(_) | Target::Pac => None,
+                Target::Pass { .. }
+                | Target::Elsewhere(_)
+                | Target::Tunnel(_)
+                | Target::Settings(_)
+                | Target::Pac => None,
             }
         };
         if hub == Hub::HuggingFace

@@ -178,9 +178,30 @@ impl Client {
                 let root = self.root(hub);
                 Fit::of(&mut head, root, &method, path_and_query, fitting, &self.telemetry)?
             }
-            Hub::Mozilla => None,
+            Hub::Mozilla | Hub::Settings => None,
         };
         Ok(Response::from_parts(head, PassBody::new(body, fit)))
+    }
+
+    /// Hands `request` on to `url` that way, as it is.
+    pub(super) async fn pass_to<B>(
+        &self,
+        site: Site,
+        way: Way,
+        url: &Url,
+        request: Request<B>,
+    ) -> Result<Response<PassBody>, Failure>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let request = outgoing(url.as_str(), request)?;
+        let asking = Asking::path(site, url.path(), request.headers());
+        let sent = self.exchange(request, way, HEAD_WAIT);
+        let answer = if way == Way::Root(site) { self.at_hub(asking, sent).await? } else { sent.await? };
+        let (mut head, body) = answer.into_parts();
+        fit_for_client(url, &mut head);
+        Ok(Response::from_parts(head, PassBody::new(body, None)))
     }
 
     /// Hands `request` on to its URL, which is no hub's and which a client may name.

@@ -3,6 +3,8 @@
 //! Every digest that anybody promised is computed beside SHA-256, which names the blob. A file that nobody promised
 //! a digest of is *recorded*: its SHA-256 is that of the first download.
 
+pub mod signature;
+
 use std::fmt;
 
 use md5::Md5;

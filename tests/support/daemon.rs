@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::client;
 use super::hub::ScriptedHub;
+use super::settings::ScriptedSettings;
 
 /// How long a start, a stop or an awaited log line may take.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -44,6 +45,11 @@ impl Builder {
     pub fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((key.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Watches and mirrors `settings`.
+    pub fn remote_settings(self, settings: &ScriptedSettings) -> Self {
+        self.set("settings.server", &settings.url()).set("settings.root", &settings.fingerprint())
     }
 
     /// Sets an environment variable as such.
@@ -80,6 +86,18 @@ impl Builder {
         Ok(Daemon { builder: self, home, data, process })
     }
 
+    fn environment_of_settings(&self, command: &mut Command) {
+        // Nothing that a test did not start is asked; what a test says comes later.
+        command.env("HUBCACHE_SETTINGS__SERVER", "off");
+        for (name, url) in &self.hubs {
+            command.env(format!("HUBCACHE_HUB__{}__URL", name.to_uppercase()), url);
+        }
+        for (key, value) in &self.settings {
+            let name = key.to_uppercase().replace('.', "__");
+            command.env(format!("HUBCACHE_{name}"), value);
+        }
+    }
+
     /// `serve` without its process: arguments and environment.
     fn command(&self, home: &Path, data: &Path, addresses: Option<(&str, &str)>) -> Command {
         let mut command = program(home);
@@ -88,10 +106,7 @@ impl Builder {
         for (name, url) in &self.hubs {
             command.arg("--hub").arg(format!("{name}={url}"));
         }
-        for (key, value) in &self.settings {
-            let name = key.to_uppercase().replace('.', "__");
-            command.env(format!("HUBCACHE_{name}"), value);
-        }
+        self.environment_of_settings(&mut command);
         command.envs(self.environment.iter().map(|(n, v)| (n, v)));
         command.args(&self.arguments);
         command
@@ -217,6 +232,7 @@ impl Daemon {
     pub fn command(&self, arguments: &[&str]) -> Output {
         let mut command = program(self.home.path());
         command.args(arguments).arg("--data").arg(&self.data);
+        self.builder.environment_of_settings(&mut command);
         command.output().expect("the program can be run")
     }
 

@@ -8,6 +8,7 @@ pub mod client;
 pub mod daemon;
 pub mod hub;
 pub mod netns;
+pub mod settings;
 pub mod tls;
 
 /// What `get` gives at last.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::cache::{Cache, Fetcher};
 use crate::model::Timestamp;
 use crate::policy::Rules;
+use crate::proxy::Mirror;
 use crate::telemetry::Telemetry;
 
 /// What commands work on: always the store, and what a server knows beside it.
@@ -17,6 +18,8 @@ pub struct Context {
     pub rules: Rules,
     /// Whether they are answered without any hub.
     pub offline: bool,
+    /// Remote Settings, unless it is off.
+    pub mirror: Option<Mirror>,
     /// The server that runs; none where a command has opened the store itself.
     pub server: Option<Arc<Server>>,
 }

@@ -2,8 +2,9 @@
 
 mod explain;
 mod listing;
+mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{
     Checked, Command, Context, Failure, Progress, Reply, Row, Selector, Summary, Suspect, chain, status,
 };
-use crate::model::{Sha256, Timestamp};
+use crate::model::{Decided, Sha256, Timestamp};
 use crate::store::{self, Store, chunks_of};
 
 // Often enough for a bar that moves, rarely enough to cost nothing.
@@ -37,6 +38,13 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Rm { selector, dry_run: false } => remove(&store, selector).await,
         Command::Verify { selector } => blocking(store, sink.clone(), move |job| job.verify(&selector)).await,
         Command::Status => blocking(store, sink.clone(), move |job| job.status(&context)).await,
+        Command::Sync => settings::sync(&context, &sink).await,
+        Command::Settings => settings::status(&context, &sink).await,
+        Command::Hold { model } => settings::hold(&context, &model, &sink).await,
+        Command::Release { model } => settings::release(&context, &model, &sink).await,
+        Command::History { model } => settings::history(&context, model.as_deref(), &sink).await,
+        Command::Pin { selector } => settings::pin(&context, selector, &sink).await,
+        Command::Unpin { selector } => settings::unpin(&context, selector, &sink).await,
         Command::Explain { request } => {
             blocking(store, sink.clone(), move |job| job.explain(&context, &request)).await
         }
@@ -209,8 +217,15 @@ impl Job {
         selector: &Selector,
         mut each: impl FnMut(Row, u64) -> ControlFlow<()>,
     ) -> Result<(), Failure> {
+        let decided =
+            self.store.all_decided().map_err(|error| Failure::io("the index cannot be read", &error))?;
+        let decided: HashMap<_, _> = decided.into_iter().collect();
         let result = self.store.entries(&selector.clone().into(), &mut |key, entry, blob| {
-            each(Row { key, entry, last_used: blob.last_used }, blob.refs)
+            let decided = match decided.is_empty() {
+                true => Decided::default(),
+                false => decided.get(&key.of_revision()).cloned().unwrap_or_default(),
+            };
+            each(Row { key, entry, last_used: blob.last_used, decided }, blob.refs)
         });
         result.map_err(|error| Failure::io("the index cannot be read", &error))
     }

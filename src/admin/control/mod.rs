@@ -22,8 +22,9 @@ pub use place::{Bound, bind};
 pub use server::serve;
 pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
 
-use crate::model::{Commit, Entry, EntryKey, Hub, RefKey, Sha256, Timestamp};
+use crate::model::{Commit, Decided, Entry, EntryKey, Happening, Hub, RefKey, Sha256, Timestamp};
 use crate::proxy::explain::Explanation;
+use crate::remote_settings::SettingsStatus;
 use crate::store;
 
 /// Something that operators ask of a store.
@@ -54,6 +55,35 @@ pub enum Command {
     },
     /// Tell what the server does.
     Status,
+    /// Ask Remote Settings what has changed, and tell how it stands then.
+    Sync,
+    /// Tell how it stands with Remote Settings.
+    Settings,
+    /// Keep all revisions of a model.
+    Hold {
+        /// The model, with the prefix of its kind.
+        model: String,
+    },
+    /// No longer keep all revisions of a model.
+    Release {
+        /// The model, with the prefix of its kind.
+        model: String,
+    },
+    /// Tell what happened to a model, or to all.
+    History {
+        /// The model, with the prefix of its kind.
+        model: Option<String>,
+    },
+    /// Keep revisions whatever is announced.
+    Pin {
+        /// Of what.
+        selector: Selector,
+    },
+    /// No longer.
+    Unpin {
+        /// Of what.
+        selector: Selector,
+    },
     /// Tell what would be answered to a request, and why. Nothing is fetched.
     Explain {
         /// Which request.
@@ -93,7 +123,7 @@ pub struct Selector {
 
 impl From<Selector> for store::Selector {
     fn from(s: Selector) -> Self {
-        Self { hub: s.hub, repo: s.repo, revision: s.revision, path: s.path }
+        Self { hub: s.hub, root: None, repo: s.repo, revision: s.revision, path: s.path }
     }
 }
 
@@ -133,6 +163,16 @@ pub enum Reply {
         /// That.
         status: Box<Status>,
     },
+    /// How it stands with Remote Settings.
+    Settings {
+        /// That.
+        settings: Box<SettingsStatus>,
+    },
+    /// Something that happened.
+    Happened {
+        /// That.
+        happening: Happening,
+    },
     /// What would be answered to a request.
     Explained {
         /// That.
@@ -156,6 +196,9 @@ pub struct Row {
     pub entry: Entry,
     /// When its bytes were last sent to a client.
     pub last_used: Timestamp,
+    /// What was decided of its revision.
+    #[serde(default)]
+    pub decided: Decided,
 }
 
 /// What a branch or tag stands for, as its hub said last.

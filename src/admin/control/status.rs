@@ -137,7 +137,11 @@ pub(super) fn of(context: &Context, server: &Server, now: Timestamp) -> Status {
         intercept: server.intercept,
         admin: server.admin,
         offline: context.offline,
-        hubs: Hub::ALL.map(hub).into(),
+        hubs: Hub::ALL
+            .into_iter()
+            .filter(|hub| *hub != Hub::Settings || context.mirror.is_some())
+            .map(hub)
+            .collect(),
         total: Traffic::of(telemetry, &[Hub::ALL.map(Some).as_slice(), &[None]].concat()),
         xet_tokens: telemetry.xet_tokens(),
         fills: running.iter().map(|fill| FillStatus::of(fill, now)).collect(),

@@ -8,6 +8,9 @@ use super::{names, short};
 use crate::admin::control::Row;
 use crate::model::{EntryKey, Standing, Timestamp};
 
+/// The state that goes without saying.
+const CURRENT: &str = "current";
+
 /// Files of one revision of one model, from one source.
 #[derive(Default)]
 struct Group {
@@ -16,6 +19,7 @@ struct Group {
     verified: u64,
     answers: u64,
     last_used: Timestamp,
+    state: String,
 }
 
 /// The lines, and how many answers of the API are about no revision in them.
@@ -34,6 +38,8 @@ pub fn table(held: &Holdings, now: Timestamp) -> (Table, u64) {
     let mut head = vec!["MODEL", "REVISION", "REFS", "FILES", "SIZE", "STANDING", "ANSWERS", "LAST USE"];
     let has_other_roots = groups.keys().any(|key| !source(key).is_empty());
     head.extend(has_other_roots.then_some("FROM"));
+    let has_states = groups.values().any(|group| group.state != CURRENT);
+    head.extend(has_states.then_some("STATE"));
     let mut table = Table::new(&head, &[3, 4, 6]);
     for (key, group) in &groups {
         let mut cells = vec![
@@ -47,6 +53,7 @@ pub fn table(held: &Holdings, now: Timestamp) -> (Table, u64) {
             print::ago(group.last_used, now),
         ];
         cells.extend(has_other_roots.then(|| source(key).to_owned()));
+        cells.extend(has_states.then(|| group.state.clone()));
         table.row(cells);
     }
     (table, beside)
@@ -63,6 +70,7 @@ impl Group {
         self.size_bytes += row.entry.size;
         self.verified += u64::from(row.entry.standing == Standing::Verified);
         self.last_used = self.last_used.max(row.last_used);
+        self.state = row.decided.words();
     }
 
     fn standing(&self) -> String {

@@ -7,9 +7,9 @@ use super::{Raw, Refusal, Setting, text};
 use crate::admin::HostName;
 use crate::config::problem::nearest;
 use crate::listen::Access;
-use crate::model::{HubRoot, Place};
+use crate::model::{Collection, HubRoot, OnAnnounce, Place, Sha256};
 use crate::policy::egress::{Mode, Pattern};
-use crate::policy::{Delivery, Uploads};
+use crate::policy::{Delivery, DenyFor, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 impl Setting for SocketAddr {
@@ -60,6 +60,55 @@ impl Setting for HubRoot {
 
     fn read(raw: &Raw) -> Result<Self, Refusal> {
         Self::parse(text(raw)?).map_err(|reason| Refusal::because(format!("it {reason}")))
+    }
+}
+
+impl Setting for Sha256 {
+    const PLACEHOLDER: &'static str = "SHA256";
+
+    fn expects() -> String {
+        "a SHA-256: 64 hexadecimal digits, with or without colons".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        Self::parse(&text(raw)?.replace(':', "")).ok_or_else(Refusal::default)
+    }
+}
+
+impl Setting for Collection {
+    const PLACEHOLDER: &'static str = "[BUCKET/]NAME";
+
+    fn expects() -> String {
+        "the name of a collection such as ml-onnx-runtime or security-state/onecrl".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        text(raw)?.parse().map_err(|()| Refusal::default())
+    }
+}
+
+/// Where Remote Settings is, if it is to be asked at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingsServer(pub Option<HubRoot>);
+
+impl Setting for SettingsServer {
+    const PLACEHOLDER: &'static str = "URL";
+
+    fn expects() -> String {
+        "the URL of a server with the version of its interface such as https://settings.example.org/v1, or off".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match text(raw)? {
+            "off" => Ok(Self(None)),
+            url => {
+                let root = HubRoot::parse(url).map_err(|reason| Refusal::because(format!("it {reason}")))?;
+                match root.as_str().rsplit('/').next() {
+                    Some("v1" | "v2") => Ok(Self(Some(root))),
+                    _ => Err(Refusal::because("it must end with /v1 or /v2")),
+                }
+            }
+        }
     }
 }
 
@@ -125,6 +174,11 @@ words!(Format, "FORMAT", "text" => Format::Text, "json" => Format::Json);
 words!(Delivery, "DELIVERY", "stream" => Delivery::Stream, "verified" => Delivery::Verified);
 words!(Uploads, "UPLOADS", "pass" => Uploads::Pass, "refuse" => Uploads::Refuse);
 words!(Access, "ACCESS", "local" => Access::Local, "anonymous" => Access::Anonymous);
+words!(DenyFor, "WHO", "firefox" => DenyFor::Firefox, "all" => DenyFor::All);
+words!(
+    OnAnnounce, "POLICY", "prefetch" => OnAnnounce::Prefetch, "evict" => OnAnnounce::Evict,
+    "mark" => OnAnnounce::Mark, "ignore" => OnAnnounce::Ignore
+);
 words!(Mode, "MODE", "closed" => Mode::Closed, "open" => Mode::Open);
 
 /// Where a proxy is.

@@ -87,6 +87,7 @@ impl Situation<'_> {
         match self.facts.hub {
             Hub::HuggingFace => "a commit",
             Hub::Mozilla => "a version",
+            Hub::Settings => "the digest of an attachment",
         }
     }
 

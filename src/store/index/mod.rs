@@ -7,6 +7,7 @@ mod notes;
 pub(super) mod queue;
 pub(super) mod reads;
 mod removals;
+mod renewals;
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
@@ -38,6 +39,15 @@ const DELETIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("deletio
 /// Volume number → `VolumeRow`.
 const VOLUMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("volumes");
 
+/// [`EntryKey`] of a revision → `Decided`.
+const REVISIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("revisions");
+/// [`EntryKey`] of a revision, with the revision that takes its place as the path → `Renewal`.
+const RENEWALS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("renewals");
+/// Repository → `HoldRow`.
+const HOLDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("holds");
+/// Number → `Happening`.
+const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
+
 /// The key of the layout version in [`META`].
 pub(super) const LAYOUT: &str = "layout";
 /// The only layout that this program knows.
@@ -59,6 +69,10 @@ pub(super) struct Tables<'t> {
     marks: Rows<'t>,
     deletions: Table<'t, u64, &'static [u8]>,
     volumes: Table<'t, u32, &'static [u8]>,
+    revisions: Rows<'t>,
+    renewals: Rows<'t>,
+    holds: Table<'t, &'static str, &'static [u8]>,
+    history: Table<'t, u64, &'static [u8]>,
     pub(super) effects: Effects,
 }
 
@@ -95,6 +109,10 @@ impl<'t> Tables<'t> {
             marks: txn.open_table(MARKS)?,
             deletions: txn.open_table(DELETIONS)?,
             volumes: txn.open_table(VOLUMES)?,
+            revisions: txn.open_table(REVISIONS)?,
+            renewals: txn.open_table(RENEWALS)?,
+            holds: txn.open_table(HOLDS)?,
+            history: txn.open_table(HISTORY)?,
             effects: Effects::default(),
         })
     }
@@ -148,13 +166,17 @@ pub(super) fn initialize(database: &Database) -> Result<(), Failure> {
 
 /// Creates the tables that an index of an earlier program lacks.
 pub(super) fn complete(database: &Database) -> Result<(), Failure> {
-    match database.begin_read()?.open_table(DOCUMENTS) {
+    let read = database.begin_read()?;
+    // One of those that came together is enough to look for.
+    let opened = read.open_table(DOCUMENTS).map(drop).and_then(|()| read.open_table(HISTORY).map(drop));
+    drop(read);
+    match opened {
         Err(TableError::TableDoesNotExist(_)) => {
             let txn = begin(database)?;
             drop(Tables::open(&txn)?);
             Ok(txn.commit()?)
         }
-        opened => Ok(opened.map(drop)?),
+        opened => Ok(opened?),
     }
 }
 

@@ -7,13 +7,14 @@ use redb::{
 };
 
 use super::{
-    BLOBS, DELETIONS, DOCUMENTS, ENTRIES, GIT, MARKS, PARTIALS, REFS, VOLUMES, entry_key, reference_key,
+    BLOBS, DELETIONS, DOCUMENTS, ENTRIES, GIT, HISTORY, HOLDS, MARKS, PARTIALS, REFS, RENEWALS, REVISIONS,
+    VOLUMES, entry_key, reference_key,
 };
-use crate::model::{Document, Entry, EntryKey, RefKey, Sha256, Timestamp};
+use crate::model::{Decided, Document, Entry, EntryKey, Happening, RefKey, Renewal, Sha256, Timestamp};
 use crate::store::error::{Failure, StoreError};
 use crate::store::packed;
 use crate::store::records::{
-    BlobId, BlobInfo, BlobRow, DeletionRow, MarkRow, PartialRow, RefRecord, Row, sha,
+    BlobId, BlobInfo, BlobRow, DeletionRow, HoldRow, MarkRow, PartialRow, RefRecord, Row, sha,
 };
 use crate::store::selector::Selector;
 use crate::store::settings::PAGE_ROWS;
@@ -139,13 +140,7 @@ pub(in crate::store) fn references(
 
 /// Every partial fill.
 pub(in crate::store) fn partials(db: &Database) -> Result<Vec<(EntryKey, PartialRow)>, Failure> {
-    let rows = table(db, PARTIALS)?;
-    rows.iter()?
-        .map(|item| {
-            let (key, value) = item?;
-            Ok((entry_key(key.value())?, PartialRow::decode(value.value())?))
-        })
-        .collect()
+    all(db, PARTIALS)
 }
 
 /// Every mark that still stands.
@@ -180,6 +175,51 @@ pub(in crate::store) fn deletions(db: &Database) -> Result<Vec<(BlobId, u32)>, F
 pub(in crate::store) fn volumes(db: &Database) -> Result<Vec<u32>, Failure> {
     let rows = db.begin_read()?.open_table(VOLUMES)?;
     rows.iter()?.map(|item| Ok(item?.0.value())).collect()
+}
+
+pub(in crate::store) fn decided(db: &Database, key: &EntryKey) -> Result<Decided, Failure> {
+    Ok(get(db, REVISIONS, &key.encode())?.unwrap_or_default())
+}
+
+/// Every row of a table.
+fn all<R: Row>(db: &Database, of: Bytes<'_>) -> Result<Vec<(EntryKey, R)>, Failure> {
+    let rows = table(db, of)?;
+    rows.iter()?
+        .map(|item| {
+            let (key, value) = item?;
+            Ok((entry_key(key.value())?, R::decode(value.value())?))
+        })
+        .collect()
+}
+
+pub(in crate::store) fn all_decided(db: &Database) -> Result<Vec<(EntryKey, Decided)>, Failure> {
+    all(db, REVISIONS)
+}
+
+pub(in crate::store) fn renewals(db: &Database) -> Result<Vec<(EntryKey, Renewal)>, Failure> {
+    all(db, RENEWALS)
+}
+
+pub(in crate::store) fn holds(db: &Database) -> Result<Vec<(String, Timestamp)>, Failure> {
+    let rows = db.begin_read()?.open_table(HOLDS)?;
+    rows.iter()?
+        .map(|item| {
+            let (repo, value) = item?;
+            Ok((repo.value().to_owned(), HoldRow::decode(value.value())?.since))
+        })
+        .collect()
+}
+
+pub(in crate::store) fn history(db: &Database, repo: Option<&str>) -> Result<Vec<Happening>, Failure> {
+    let rows = db.begin_read()?.open_table(HISTORY)?;
+    let mut found = Vec::new();
+    for item in rows.iter()? {
+        let happening = Happening::decode(item?.1.value())?;
+        if repo.is_none_or(|repo| repo == happening.model) {
+            found.push(happening);
+        }
+    }
+    Ok(found)
 }
 
 /// How many entries, blobs, partial fills and documents there are.

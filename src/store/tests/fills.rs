@@ -258,7 +258,7 @@ async fn references_are_listed_by_repository_whatever_else_is_selected() {
     };
     assert_eq!(listed(Selector::default()).len(), 4);
     let (repo, revision) = (Some("acme/tiny".into()), Some("v9".into()));
-    let one = Selector { repo, revision, path: Some("x".into()), hub: None };
+    let one = Selector { repo, revision, path: Some("x".into()), ..Selector::default() };
     assert_eq!(listed(one), ["acme/tiny@main", "acme/tiny@refs/pr/1"]);
     assert!(listed(Selector { hub: Some(Hub::Mozilla), ..Selector::default() }).is_empty());
 }

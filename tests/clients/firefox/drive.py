@@ -14,10 +14,20 @@ DIR/firefox.log.
     {"do": "tls", "host": H} or {"do": "tls", "url": U}      whether the certificate is accepted, and if not, why
     {"do": "settings", "allow": [PREFIX...]}                 Remote Settings: holds these prefixes of allowed hubs
     {"do": "policies"}                                       the state of the enterprise policies, and which there are
+    {"do": "server"}                                         the server of Remote Settings, and where attachments are
+    {"do": "sync", "collection": C}                          brings a collection up to date: its records and timestamp
+    {"do": "poll"}                                           brings all up to date that are held, as once a day
+    {"do": "records", "collection": C}                       the records that are held; brings them first if none are
+    {"do": "attachment", "collection": C, "id": RECORD}      its attachment, from the cache if there: sha256 and size
 
 `file` takes "root" and "template" too, where it is not the hub of the preferences. Firefox itself allows hubs on
-localhost only; which others, it has from the collection `ml-model-allow-deny-list` of Remote Settings. There is no
-server for that here, so they come from "allow".
+localhost only; which others, it has from the collection `ml-model-allow-deny-list` of Remote Settings. Where there is
+no server for that, they come from "allow".
+
+The server of Remote Settings is that of --pref services.settings.server='"http://localhost:PORT/rs/v1"', and none
+without it. `sync`, `records` and `attachment` take "bucket" too, where it is not `main`, and "verify": true where
+Mozilla's signature is to be checked; `poll` does with a collection as the last of them did, and checks all others.
+Which root the signature must come from depends on the server's URL.
 
 Policies are read from the folder of the application: with --policies Firefox starts from a copy of it in DIR/app, which
 consists of links but for the program. `SysConfD`/policies/policies.json (/etc/firefox) would come before it.
@@ -101,6 +111,7 @@ const { createEngine, EngineProcess } =
     ChromeUtils.importESModule("chrome://global/content/ml/EngineProcess.sys.mjs");
 const { MLEngineParent } = ChromeUtils.importESModule("resource://gre/actors/MLEngineParent.sys.mjs");
 const { RemoteSettings } = ChromeUtils.importESModule("resource://services-settings/remote-settings.sys.mjs");
+const { Utils } = ChromeUtils.importESModule("resource://services-settings/Utils.sys.mjs");
 
 const [command, answer] = arguments;
 const ALLOWED = "ml-model-allow-deny-list";
@@ -120,6 +131,16 @@ async function withHub({ root, template }, use) {
     } finally {
         await hub.cache?.dispose();
     }
+}
+
+// A collection; the first who names it decides on its bucket.
+function collected({ collection, bucket, verify = false }) {
+    const client = RemoteSettings(collection, bucket ? { bucketName: bucket } : {});
+    if (bucket && client.bucketName != bucket) {
+        throw new Error(`${collection} is in ${client.bucketName} already`);
+    }
+    client.verifySignature = verify;
+    return client;
 }
 
 async function stored(folder, path = "") {
@@ -196,6 +217,34 @@ const commands = {
     async policies() {
         const states = { [-1]: "uninitialized", 0: "inactive", 1: "active", 2: "failed" };
         return { state: states[Services.policies.status], active: Services.policies.getActivePolicies() ?? {} };
+    },
+
+    async server() {
+        return { server: Utils.SERVER_URL, attachments: await Utils.baseAttachmentsURL() };
+    },
+
+    async sync(asked) {
+        const client = collected(asked);
+        await client.sync();
+        return { records: await client.get({ syncIfEmpty: false }), timestamp: await client.getLastModified() };
+    },
+
+    async poll() {
+        await RemoteSettings.pollChanges();
+    },
+
+    async records(asked) {
+        return { records: await collected(asked).get({ syncIfEmpty: true }) };
+    },
+
+    async attachment({ id, ...asked }) {
+        const client = collected(asked);
+        const record = (await client.get({ syncIfEmpty: false })).find(held => held.id == id);
+        if (!record) {
+            throw new Error(`${id} is not held`);
+        }
+        const { buffer, _source } = await client.attachments.download(record);
+        return { ...(await digest(buffer)), source: _source };
     },
 };
 

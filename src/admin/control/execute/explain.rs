@@ -16,6 +16,7 @@ impl Job {
             cache: &context.cache,
             fetcher: context.fetcher().map(|fetcher| &**fetcher),
             offline: context.offline,
+            settings: context.mirror.as_ref().map(|mirror| &*mirror.remote),
         };
         let explained = sight.explain(&head, Timestamp::now());
         let explanation = explained.map_err(|error| Failure::io("the index cannot be read", &error))?;

@@ -1,0 +1,122 @@
+//! What operators decide of revisions: to keep all of a model, or one of them.
+
+use super::happening;
+use crate::model::{Decided, EntryKey, Event, Happening, OnAnnounce, Renewal, Task, Timestamp};
+use crate::store::{Decision, Selector, Store, StoreError};
+
+/// A job that waits until it is told to go on.
+pub(super) const PARKED: Timestamp = Timestamp(u64::MAX);
+
+/// Keeps all revisions of a repository, those too that another has superseded. Says what happened; nothing is held
+/// of what nobody has.
+///
+/// # Errors
+/// When the store fails.
+pub async fn hold(store: &Store, repo: &str, now: Timestamp) -> Result<Vec<Happening>, StoreError> {
+    let mut decisions = vec![Decision::Hold(repo.to_owned(), Some(now))];
+    let mut told = vec![happening(Event::Held, repo, "all its revisions are kept")];
+    for (key, decided) in of_repo(store.all_decided()?, repo) {
+        let Decided { superseded: Some(superseded), .. } = decided else { continue };
+        let how = if superseded.drop_at.is_some() { OnAnnounce::Evict } else { OnAnnounce::Prefetch };
+        let to = superseded.by;
+        told.push(Happening {
+            hub: Some(key.hub),
+            revision: Some(key.revision.clone()),
+            to: Some(to.clone()),
+            ..happening(Event::Kept, repo, "an operator holds the model")
+        });
+        let renewal = Renewal {
+            task: Task::Replace { to: to.clone(), how },
+            reason: "taken back by an operator".to_owned(),
+            under: superseded.under,
+            begun_at: now,
+            tried: 0,
+            due_at: PARKED,
+            trouble: Some(HELD.to_owned()),
+        };
+        decisions.push(Decision::Reinstate(key.clone()));
+        decisions.push(Decision::Renew(EntryKey { path: to, ..key }, renewal));
+    }
+    write(store, decisions, told).await
+}
+
+/// Why a job waits that an operator stopped.
+pub(super) const HELD: &str = "an operator holds the model";
+
+/// No longer keeps all revisions of a repository: what was announced meanwhile is carried out. Nothing happens when they
+/// were not kept.
+///
+/// # Errors
+/// When the store fails.
+pub async fn release(store: &Store, repo: &str, now: Timestamp) -> Result<Vec<Happening>, StoreError> {
+    if !store.holds()?.iter().any(|(held, _)| held == repo) {
+        return Ok(Vec::new());
+    }
+    let mut decisions = vec![Decision::Hold(repo.to_owned(), None)];
+    for (key, renewal) in store.renewals()?.into_iter().filter(|(key, _)| key.repo.to_string() == repo) {
+        decisions.push(Decision::Renew(key, Renewal { due_at: now, trouble: None, ..renewal }));
+    }
+    write(store, decisions, vec![happening(Event::Released, repo, "what was announced is carried out")]).await
+}
+
+/// Pins the selected revisions, so that nothing drops them. Those of which nothing is held cannot be pinned.
+///
+/// # Errors
+/// When the store fails.
+pub async fn pin(store: &Store, selector: &Selector, now: Timestamp) -> Result<Vec<Happening>, StoreError> {
+    let keys = revisions(store, selector)?;
+    set_pins(store, keys, Some(now)).await
+}
+
+/// The reverse of [`pin`].
+///
+/// # Errors
+/// When the store fails.
+pub async fn unpin(store: &Store, selector: &Selector) -> Result<Vec<Happening>, StoreError> {
+    let pinned = store.all_decided()?.into_iter().filter(|(_, decided)| decided.pinned_at.is_some());
+    let of_revision = Selector { path: None, ..selector.clone() };
+    let keys = pinned.map(|(key, _)| key).filter(|key| of_revision.matches(key)).collect();
+    set_pins(store, keys, None).await
+}
+
+async fn set_pins(
+    store: &Store,
+    keys: Vec<EntryKey>,
+    at: Option<Timestamp>,
+) -> Result<Vec<Happening>, StoreError> {
+    let event = if at.is_some() { Event::Pinned } else { Event::Unpinned };
+    let told = keys.iter().map(|key| Happening {
+        hub: Some(key.hub),
+        revision: Some(key.revision.clone()),
+        ..happening(event, &key.repo.to_string(), "by an operator")
+    });
+    let told = told.collect();
+    write(store, keys.into_iter().map(|key| Decision::Pin(key, at)).collect(), told).await
+}
+
+/// The revisions of which files are selected.
+fn revisions(store: &Store, selector: &Selector) -> Result<Vec<EntryKey>, StoreError> {
+    let mut keys: Vec<EntryKey> = Vec::new();
+    store.entries(selector, &mut |key, _, _| {
+        let key = key.of_revision();
+        if keys.last() != Some(&key) {
+            keys.push(key);
+        }
+        std::ops::ControlFlow::Continue(())
+    })?;
+    Ok(keys)
+}
+
+async fn write(
+    store: &Store,
+    mut decisions: Vec<Decision>,
+    told: Vec<Happening>,
+) -> Result<Vec<Happening>, StoreError> {
+    decisions.extend(told.iter().cloned().map(Decision::Note));
+    store.decide(decisions).await?;
+    Ok(told)
+}
+
+fn of_repo(all: Vec<(EntryKey, Decided)>, repo: &str) -> impl Iterator<Item = (EntryKey, Decided)> {
+    all.into_iter().filter(move |(key, _)| key.repo.to_string() == repo)
+}

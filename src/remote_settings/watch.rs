@@ -1,0 +1,585 @@
+//! The way to the server: polls, and what each of them brings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::Value;
+use url::Url;
+
+use super::held::{BUNDLE, CHAINS, CHANGES, CHANGESET, Held, ROOT, SERVER};
+use super::snapshot::{Base, judge, merged, snapshot};
+use super::status::kept;
+use super::wire::{self, ChangeList, Changeset, Unreadable};
+use super::{RemoteSettings, Settings, happening, startup, text_of};
+use crate::cache::Fetcher;
+use crate::model::{Collection, Document, EntryKey, Event, Snapshot, Timestamp};
+use crate::store::{Decision, StoreError};
+use crate::upstream::{Collected, Failure};
+use crate::verify::signature::{self, BadSignature, Chain};
+
+/// A held collection is asked for again after this time, although nothing has changed: its signature is made anew.
+const DAILY: Duration = Duration::from_secs(24 * 3600);
+/// The same when its chain has less than half of its life left.
+const HOURLY: Duration = Duration::from_secs(3600);
+/// Collections that are kept because clients asked for them, beside those that are watched.
+const MAX_OTHERS: u64 = 256;
+/// Most bytes of one of them.
+const MAX_OTHER: usize = 8 << 20;
+
+/// Why a state of a collection, or anything else of the server, was not taken over.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The server asked to be left alone for so long yet.
+    LeftAlone(Duration),
+    /// It could not be asked.
+    Failure(Failure),
+    /// It answered with another status than 200.
+    Status(StatusCode),
+    /// Its answer cannot be used.
+    Unreadable(Unreadable),
+    /// What it sent is not signed.
+    Unsigned(BadSignature),
+    /// It is signed, and older than what is held.
+    Replay { held: u64, offered: u64 },
+    /// The list of changes does not have it.
+    Unlisted,
+    /// It could not be stored.
+    Store(StoreError),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LeftAlone(left) => {
+                write!(f, "the server asked to be left alone for {} s more", left.as_secs().max(1))
+            }
+            Self::Failure(failure) => {
+                let cause = std::error::Error::source(failure).map(|cause| format!(": {cause}"));
+                write!(f, "the server cannot be asked: {failure}{}", cause.unwrap_or_default())
+            }
+            Self::Status(status) => write!(f, "the server answered {status}"),
+            Self::Unreadable(why) => why.fmt(f),
+            Self::Unsigned(why) => why.fmt(f),
+            Self::Replay { held, offered } => {
+                write!(f, "a replay: the state of {offered} was offered, and that of {held} is held")
+            }
+            Self::Unlisted => f.write_str("the server does not list the collection"),
+            Self::Store(why) => write!(f, "it cannot be stored: {why}"),
+        }
+    }
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Unreadable> for Trouble {
+    fn from(why: Unreadable) -> Self {
+        Self::Unreadable(why)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The way to the server, and for renewals to the hubs.
+pub struct Watcher {
+    pub(super) remote: Arc<RemoteSettings>,
+    pub(super) fetcher: Arc<Fetcher>,
+    /// Held by whoever takes a state over: what it compares with must be what it replaces.
+    commit: tokio::sync::Mutex<()>,
+}
+
+impl Watcher {
+    /// A watcher that keeps `remote` up to date by way of `fetcher`.
+    pub fn new(remote: Arc<RemoteSettings>, fetcher: Arc<Fetcher>) -> Arc<Self> {
+        if let Some(base) = remote.held().server.as_ref().and_then(|said| base_of(said)) {
+            fetcher.upstream().set_attachments(base);
+        }
+        Arc::new(Self { remote, fetcher, commit: tokio::sync::Mutex::default() })
+    }
+
+    /// What it keeps up to date.
+    pub fn remote(&self) -> &Arc<RemoteSettings> {
+        &self.remote
+    }
+
+    /// Polls at once, every so often, and whenever somebody wants it, until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        self.enforce_deny_list(&Held::default()).await;
+        loop {
+            self.poll().await;
+            // So that many caches that were started together do not ask together.
+            let jittered = self.settings().interval.mul_f64(0.9 + fastrand::f64() / 5.0);
+            tokio::select! {
+                () = tokio::time::sleep(jittered) => {}
+                () = self.remote.polls.wanted() => {}
+            }
+        }
+    }
+
+    /// Polls as soon as nothing else does, whatever was asked a moment ago, and has every signature renewed.
+    pub async fn sync(&self) {
+        self.remote.polls.ask_anew().await;
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.remote.settings
+    }
+
+    /// Asks the server what has changed, and takes it over.
+    pub async fn poll(&self) {
+        let (expected, everything) = self.remote.polls.begin();
+        let polled = self.poll_for(expected, everything).await;
+        self.remote.telemetry.settings_polled(polled.is_ok());
+        {
+            let mut watching = self.remote.watching();
+            watching.trouble = polled.as_ref().err().map(ToString::to_string);
+            if polled.is_ok() {
+                watching.polled_at = Some(Timestamp::now());
+            }
+        }
+        match &polled {
+            // It was said when the server asked for it.
+            Err(Trouble::LeftAlone(_)) | Ok(()) => {}
+            Err(trouble) => {
+                tracing::warn!(server = %self.settings().server, %trouble, "remote settings cannot be polled")
+            }
+        }
+        self.remote.polls.end();
+        // New attachments may be wanted.
+        self.remote.renewals.notify_one();
+    }
+
+    async fn poll_for(&self, expected: u64, everything: bool) -> Result<(), Trouble> {
+        let now = Timestamp::now();
+        let held = self.remote.held();
+        if held.server.is_none() || held.server_at.age(now) >= DAILY {
+            self.learn_server().await?;
+        }
+        let list = self.change_list(expected).await?;
+        for collection in &self.settings().collections {
+            let synced = match list.at(collection) {
+                None if self.remote.held().collections.contains_key(collection) => continue,
+                None => Err(Trouble::Unlisted),
+                Some(at) if everything || self.is_due(collection, at, now) => {
+                    self.sync_to(collection, at).await
+                }
+                Some(_) => continue,
+            };
+            self.note(collection, &synced);
+            if let Err(trouble @ (Trouble::LeftAlone(_) | Trouble::Failure(_))) = synced {
+                return Err(trouble);
+            }
+        }
+        let tried = self.remote.watching().bundle_tried;
+        if held.bundle_at.age(now) >= DAILY && tried.age(now) >= HOURLY {
+            self.remote.watching().bundle_tried = now;
+            let fetched = self.fetch_bundle().await;
+            if let Err(trouble) = fetched {
+                tracing::info!(%trouble, "the startup bundle is not taken over");
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a collection is to be asked for that has changed at `listed` for the last time.
+    fn is_due(&self, collection: &Collection, listed: u64, now: Timestamp) -> bool {
+        let held = self.remote.held();
+        let Some(snapshot) = held.collections.get(collection) else { return true };
+        let tried = self.remote.watching().tried.get(collection).copied().unwrap_or(snapshot.checked_at);
+        listed > snapshot.timestamp || needs_signature(snapshot, tried, now)
+    }
+
+    fn note(&self, collection: &Collection, synced: &Result<(), Trouble>) {
+        let mut watching = self.remote.watching();
+        watching.tried.insert(collection.clone(), Timestamp::now());
+        match synced {
+            Ok(()) => drop(watching.troubles.remove(collection)),
+            Err(trouble) => {
+                if matches!(trouble, Trouble::Unsigned(_) | Trouble::Replay { .. }) {
+                    self.remote.telemetry.settings_refused();
+                    tracing::error!(%collection, %trouble, "a collection of remote settings was refused; the last good state stays");
+                } else {
+                    tracing::warn!(%collection, %trouble, "a collection of remote settings is not up to date");
+                }
+                watching.troubles.insert(collection.clone(), trouble.to_string());
+            }
+        }
+    }
+
+    /// Takes over the state of a collection that has changed at `at`. What is not signed is fetched once more, from
+    /// scratch.
+    async fn sync_to(&self, collection: &Collection, at: u64) -> Result<(), Trouble> {
+        let held = self.remote.snapshot(collection)?;
+        let first = self.attempt(collection, at, held.as_deref(), false).await;
+        match first {
+            Err(Trouble::Unsigned(why)) => {
+                tracing::warn!(%collection, %why, "a collection is fetched once more from scratch");
+                self.attempt(collection, at, held.as_deref(), true).await
+            }
+            done => done,
+        }
+    }
+
+    async fn attempt(
+        &self,
+        collection: &Collection,
+        at: u64,
+        held: Option<&Snapshot>,
+        from_scratch: bool,
+    ) -> Result<(), Trouble> {
+        // The server has nothing to say of what has changed since a moment that is yet to come for it.
+        let since = held.map(|held| held.timestamp).filter(|since| !from_scratch && *since <= at);
+        let (set, is_delta) = self.changeset(collection, at, since).await?;
+        let base = match held {
+            Some(held) if is_delta => Base::Since(held),
+            held => Base::Whole(held),
+        };
+        let records = merged(base, &set);
+        let (chains, unreachable) = self.chains(&set, from_scratch).await;
+        let now = Timestamp::now();
+        let chain = |url: &str| chains.get(url).map(|(chain, _)| chain.clone()).ok_or(BadSignature::NoChain);
+        let roots = &self.settings().roots;
+        let validity =
+            judge(collection, &records, &set, chain, roots, now).map_err(|why| match unreachable {
+                Some(failure) => Trouble::Failure(failure),
+                None => Trouble::Unsigned(why),
+            })?;
+        let mut next = snapshot(collection, base, records, set, validity, now);
+        if let Some(held) = held {
+            if next.timestamp < held.timestamp {
+                return Err(Trouble::Replay { held: held.timestamp, offered: next.timestamp });
+            }
+            // The same state under a signature that lasts no longer is no news but that it is still so.
+            if next.timestamp == held.timestamp && next.valid_until <= held.valid_until {
+                next = Snapshot { checked_at: now, ..held.clone() };
+            }
+        }
+        let chains = chains.into_iter().map(|(url, (_, text))| (url, text)).collect();
+        self.adopt(next, chains).await
+    }
+
+    /// Writes a signed state down with all that it announces, publishes it, and has it acted upon.
+    async fn adopt(&self, next: Snapshot, chains: BTreeMap<String, Bytes>) -> Result<(), Trouble> {
+        let _commit = self.commit.lock().await;
+        let collection = next.collection.clone();
+        let before = self.remote.snapshot(&collection)?;
+        if before.as_ref().is_some_and(|before| before.timestamp > next.timestamp) {
+            return Ok(());
+        }
+        let is_watched = self.settings().is_watched(&collection);
+        let is_news = before.as_ref().is_none_or(|before| before.timestamp < next.timestamp);
+        let body = serde_json::to_vec(&next).expect("records are JSON");
+        if !is_watched && body.len() > MAX_OTHER {
+            return Ok(());
+        }
+        let old = self.remote.held();
+        let mut held = Held::clone(&old);
+        let mut decisions = Vec::new();
+        for (url, chain) in chains {
+            if held.chains.get(&url) != Some(&chain) {
+                decisions.push(self.document(CHAINS, &url, chain.clone()));
+                held.chains.insert(url, chain);
+            }
+        }
+        decisions.push(self.document(&collection.to_string(), CHANGESET, body.into()));
+        let (timestamp, count) = (next.timestamp, next.records.len());
+        if is_watched {
+            held.collections.insert(collection.clone(), Arc::new(next));
+            held.derive();
+            if is_news {
+                decisions.extend(self.announced(before.as_deref(), &collection, &held)?);
+                decisions.extend(self.reinstated(&held)?);
+            }
+        }
+        self.remote.decide(decisions).await?;
+        self.remote.publish(held);
+        if is_watched && is_news {
+            let detail = format!("{count} records of {timestamp}");
+            self.remote.tell(happening(Event::Synced, &collection.to_string(), detail));
+            self.enforce_deny_list(&old).await;
+            self.remote.renewals.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Keeps a collection that is not watched, because a client has asked for it: it is answered from that while the
+    /// server cannot be asked.
+    pub async fn keep(&self, collection: Collection, at: u64) {
+        let is_kept = match self.remote.snapshot(&collection) {
+            Ok(Some(held)) if held.timestamp >= at => return,
+            held => held.is_ok_and(|held| held.is_some()),
+        };
+        let has_room = is_kept || kept(self.settings(), &self.remote.store).is_ok_and(|n| n < MAX_OTHERS);
+        if !has_room {
+            return;
+        }
+        if let Err(trouble) = self.sync_to(&collection, at).await {
+            tracing::debug!(%collection, %trouble, "a collection that a client asked for is not kept");
+        }
+    }
+
+    /// What the server is, and where its attachments are.
+    async fn learn_server(&self) -> Result<(), Trouble> {
+        let got = self.get(&self.url("/")?, wire::MAX_CHAIN).await?;
+        let said = wire::json(&got.body)?;
+        let base = base_of(&said).ok_or(Unreadable::Lacks("base of attachments"))?;
+        self.fetcher.upstream().set_attachments(base);
+        let _commit = self.commit.lock().await;
+        let mut held = Held::clone(&self.remote.held());
+        (held.server, held.server_at) = (Some(Arc::new(said)), Timestamp::now());
+        self.remote.decide(vec![self.document(SERVER, ROOT, got.body)]).await?;
+        self.remote.publish(held);
+        Ok(())
+    }
+
+    async fn change_list(&self, expected: u64) -> Result<Arc<ChangeList>, Trouble> {
+        let path = format!("/buckets/monitor/collections/changes/changeset?_expected={expected}");
+        let got = self.get(&self.url(&path)?, wire::MAX_ANSWER).await?;
+        let list = Arc::new(wire::change_list(&got.body)?);
+        if self.remote.held().changes.as_ref() != Some(&list) {
+            let _commit = self.commit.lock().await;
+            let mut held = Held::clone(&self.remote.held());
+            held.changes = Some(Arc::clone(&list));
+            self.remote.decide(vec![self.document(SERVER, CHANGES, got.body)]).await?;
+            self.remote.publish(held);
+        }
+        Ok(list)
+    }
+
+    /// What has changed in a collection since a moment, and whether that is all that the answer says.
+    async fn changeset(
+        &self,
+        collection: &Collection,
+        at: u64,
+        since: Option<u64>,
+    ) -> Result<(Changeset, bool), Trouble> {
+        let Collection { bucket, name } = collection;
+        let mut path = format!("/buckets/{bucket}/collections/{name}/changeset?_expected={at}");
+        if let Some(since) = since {
+            path = format!("{path}&_since={since}");
+        }
+        let got = self.get(&self.url(&path)?, wire::MAX_ANSWER).await?;
+        // A moment that is too long ago is answered by a redirect to all of the collection.
+        let is_delta = since.is_some() && got.url.query_pairs().any(|(name, _)| name == "_since");
+        Ok((wire::changeset(&got.body)?, is_delta))
+    }
+
+    /// The chains of all signatures of a changeset, and why one of them is missing.
+    async fn chains(
+        &self,
+        set: &Changeset,
+        fresh: bool,
+    ) -> (BTreeMap<String, (Chain, Bytes)>, Option<Failure>) {
+        let (mut chains, mut unreachable) = (BTreeMap::new(), None);
+        for signature in signature::signatures(&set.metadata) {
+            let url = signature.x5u;
+            let held = self.remote.held().chains.get(&url).cloned().filter(|_| !fresh);
+            let text = match held {
+                Some(text) => text,
+                None => match self.fetch_chain(&url).await {
+                    Ok(text) => text,
+                    Err(Trouble::Failure(failure)) => {
+                        unreachable = Some(failure);
+                        continue;
+                    }
+                    Err(trouble) => {
+                        tracing::debug!(url, %trouble, "a chain of certificates cannot be had");
+                        continue;
+                    }
+                },
+            };
+            if let Ok(chain) = Chain::parse(&text) {
+                chains.insert(url, (chain, text));
+            }
+        }
+        (chains, unreachable)
+    }
+
+    async fn fetch_chain(&self, url: &str) -> Result<Bytes, Trouble> {
+        let url = Url::parse(url).map_err(|_| Unreadable::Lacks("URL of a chain"))?;
+        Ok(self.get(&url, wire::MAX_CHAIN).await?.body)
+    }
+
+    /// The bundle that a new Firefox begins with; only what is signed in it is kept.
+    async fn fetch_bundle(&self) -> Result<(), Trouble> {
+        let held = self.remote.held();
+        let base =
+            held.server.as_deref().and_then(base_of).ok_or(Unreadable::Lacks("base of attachments"))?;
+        let url =
+            base.join("bundles/startup.json.mozlz4").map_err(|_| Unreadable::Lacks("URL of the bundle"))?;
+        let got = self.get(&url, wire::MAX_BUNDLE).await?;
+        let sets = tokio::task::spawn_blocking(move || startup::unpack(&got.body));
+        let sets = sets.await.map_err(|_| StoreError::Closed)??;
+        let (mut good, mut used) = (Vec::new(), BTreeMap::new());
+        for value in sets {
+            match self.of_bundle(&value).await {
+                Ok(chains) => {
+                    used.extend(chains);
+                    good.push(value);
+                }
+                Err(trouble) => {
+                    let name = text_of(&value, &["metadata", "id"]).unwrap_or_default();
+                    tracing::warn!(collection = name, %trouble, "the startup bundle is kept without a collection");
+                }
+            }
+        }
+        let body = serde_json::to_vec(&good).expect("values of JSON are JSON");
+        let _commit = self.commit.lock().await;
+        let mut held = Held::clone(&self.remote.held());
+        let mut decisions = vec![self.document(SERVER, BUNDLE, body.into())];
+        for (url, chain) in used {
+            if held.chains.get(&url) != Some(&chain) {
+                decisions.push(self.document(CHAINS, &url, chain.clone()));
+                held.chains.insert(url, chain);
+            }
+        }
+        (held.bundle, held.bundle_at) = (Some(Arc::new(good)), Timestamp::now());
+        self.remote.decide(decisions).await?;
+        self.remote.publish(held);
+        Ok(())
+    }
+
+    /// Whether a collection of the bundle is signed, and with which chains.
+    async fn of_bundle(&self, value: &Value) -> Result<BTreeMap<String, Bytes>, Trouble> {
+        let set = wire::changeset_of(value.clone())?;
+        let name = |field: &str| text_of(value, &["metadata", field]).unwrap_or_default();
+        let collection = Collection::new(name("bucket"), name("id")).ok_or(Unreadable::Lacks("name"))?;
+        let records = merged(Base::Whole(None), &set);
+        let (chains, unreachable) = self.chains(&set, false).await;
+        let chain = |url: &str| chains.get(url).map(|(chain, _)| chain.clone()).ok_or(BadSignature::NoChain);
+        match judge(&collection, &records, &set, chain, &self.settings().roots, Timestamp::now()) {
+            Ok(_) => Ok(chains.into_iter().map(|(url, (_, text))| (url, text)).collect()),
+            Err(why) => Err(unreachable.map_or(Trouble::Unsigned(why), Trouble::Failure)),
+        }
+    }
+
+    /// Asks for `url`, which is the server's or leads there, on behalf of a client.
+    ///
+    /// # Errors
+    /// See [`Failure`]. Any status is an answer.
+    pub async fn collect(&self, url: &str, limit: usize) -> Result<Collected, Failure> {
+        let url = Url::parse(url).map_err(|e| Failure::Unreachable(e.into()))?;
+        let got = self.fetcher.upstream().collect(&url, None, limit).await?;
+        self.note_wish(&got);
+        Ok(got)
+    }
+
+    /// Asks the server, unless it asked to be left alone.
+    async fn get(&self, url: &Url, limit: usize) -> Result<Collected, Trouble> {
+        if let Some(left) = self.remote.left_alone() {
+            return Err(Trouble::LeftAlone(left));
+        }
+        let got = self.fetcher.upstream().collect(url, None, limit).await?;
+        self.note_wish(&got);
+        match got.status {
+            StatusCode::OK => Ok(got),
+            status => Err(Trouble::Status(status)),
+        }
+    }
+
+    /// Notes that the server asked to be left alone.
+    fn note_wish(&self, got: &Collected) {
+        if let Some(wait) = got.left_alone {
+            self.remote.watching().left_alone_until = Some(Timestamp::now().plus(wait));
+            tracing::warn!(seconds = wait.as_secs(), "remote settings asks to be left alone");
+        }
+    }
+
+    fn url(&self, path_and_query: &str) -> Result<Url, Trouble> {
+        let text = format!("{}{path_and_query}", self.settings().server);
+        Url::parse(&text).map_err(|e| Trouble::Failure(Failure::Unreachable(e.into())))
+    }
+
+    fn document(&self, of: &str, path: &str, body: Bytes) -> Decision {
+        let document = Document { status: 200, learned_at: Timestamp::now(), body, ..Document::default() };
+        Decision::Document(self.settings().key(of, path), document)
+    }
+}
+
+impl RemoteSettings {
+    /// How long the server asked to be left alone yet.
+    pub fn left_alone(&self) -> Option<Duration> {
+        let now = Timestamp::now();
+        let until = self.watching().left_alone_until.filter(|until| *until > now)?;
+        Some(now.age(until))
+    }
+
+    /// A collection as it is held: one that is watched from memory, another from the store.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn snapshot(&self, collection: &Collection) -> Result<Option<Arc<Snapshot>>, StoreError> {
+        if self.settings.is_watched(collection) {
+            return Ok(self.held().collections.get(collection).cloned());
+        }
+        let key: EntryKey = self.settings.key(&collection.to_string(), CHANGESET);
+        let document = self.store.document(&key)?;
+        Ok(document.and_then(|document| serde_json::from_slice(&document.body).ok()).map(Arc::new))
+    }
+}
+
+/// Where a server says that its attachments are.
+fn base_of(said: &Value) -> Option<Url> {
+    let text = text_of(said, &["capabilities", "attachments", "base_url"])?;
+    let url = Url::parse(&format!("{}/", text.trim_end_matches('/'))).ok()?;
+    matches!(url.scheme(), "http" | "https").then_some(url)
+}
+
+/// Whether a collection is to be fetched again for its signature, if it was asked for last at `tried`.
+fn needs_signature(snapshot: &Snapshot, tried: Timestamp, now: Timestamp) -> bool {
+    let half = (snapshot.valid_until.0.saturating_sub(snapshot.valid_from.0)) / 2;
+    let is_late = now.0.saturating_add(half) >= snapshot.valid_until.0;
+    tried.age(now) >= if is_late { HOURLY } else { DAILY }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::snapshot::tests::{held, set};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_signature_is_asked_for_daily_and_hourly_when_half_of_its_life_is_over() {
+        let day = 24 * 3_600_000;
+        let mut snapshot = held(Base::Whole(None), set(1, json!([])));
+        (snapshot.valid_from, snapshot.valid_until) = (Timestamp(0), Timestamp(60 * day));
+        for (now_days, tried_hours_ago, want) in [
+            (1, 23, false),
+            (1, 24, true),
+            (29, 2, false),
+            (30, 2, true),
+            (30, 0, false),
+            (59, 1, true),
+            (70, 1, true),
+        ] {
+            let now = Timestamp(now_days * day);
+            let tried = Timestamp(now.0 - tried_hours_ago * 3_600_000);
+            assert_eq!(
+                needs_signature(&snapshot, tried, now),
+                want,
+                "day {now_days}, {tried_hours_ago} h ago"
+            );
+        }
+    }
+
+    #[test]
+    fn the_base_of_attachments_is_a_url() {
+        let said = |base: &str| json!({"capabilities": {"attachments": {"base_url": base}}});
+        assert_eq!(base_of(&said("https://cdn/x")).unwrap().as_str(), "https://cdn/x/");
+        for bad in ["", "cdn", "file:///etc/", "javascript:1"] {
+            assert_eq!(base_of(&said(bad)), None, "{bad}");
+        }
+        assert_eq!(base_of(&json!({})), None);
+    }
+}
