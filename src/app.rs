@@ -162,7 +162,8 @@ struct Service {
     watching: Vec<JoinHandle<()>>,
 }
 
-// The operators' door serves answers that are complete in memory; a few collectors of metrics come at a time.
+// The operators' door serves answers that are complete in memory, and a few streams of events; a few collectors of
+// metrics come at a time.
 const OPERATOR_LIMITS: listen::Limits = listen::Limits {
     header_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(120),
@@ -220,11 +221,11 @@ impl Service {
             listen_tls: ready.listen_tls,
             intercept: forwarding.intercept,
             admin: ready.admin,
-            fetcher: fetcher.clone(),
             telemetry: telemetry.clone(),
         };
         let (cache, rules, server) = (Arc::clone(&held), policy.clone(), Some(Arc::new(server)));
-        let context = Context { cache, rules, offline, mirror: mirror.clone(), server };
+        let (fetcher_of, mirror_of) = (fetcher.clone(), mirror.clone());
+        let context = Context { cache, rules, offline, fetcher: fetcher_of, mirror: mirror_of, server };
         let watcher = mirror.as_ref().and_then(|mirror| mirror.watcher.clone());
         let door = Arc::new(Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone()));
         let proxy = Proxy::new(policy, forwarding, held, fetcher.clone(), telemetry, mirror);
@@ -233,7 +234,11 @@ impl Service {
         let control = tokio::spawn(control::serve(bound, context));
         let housekeeping = tokio::spawn(keep_house(store.clone()));
         let watching = watcher.map_or_else(Vec::new, |watcher| {
-            vec![tokio::spawn(Arc::clone(&watcher).run()), tokio::spawn(watcher.renew())]
+            vec![
+                tokio::spawn(Arc::clone(&watcher).run()),
+                tokio::spawn(Arc::clone(&watcher).fetch()),
+                tokio::spawn(watcher.renew()),
+            ]
         });
         let (stop_clients, stop) = watch::channel(false);
         let mut clients = JoinSet::new();
@@ -388,22 +393,27 @@ fn mirror(
     Ok(Mirror { remote, watcher })
 }
 
-/// Remote Settings for a command that has opened the store itself; with the way to its server if it is to be asked.
+/// What a command works with that has opened the store itself; with the ways to the hubs and to Remote Settings if it
+/// `asks` them.
 ///
 /// # Errors
 /// As at the start of a server.
-pub fn mirror_of(config: &Config, cache: &Arc<Cache>, ask: bool) -> Result<Option<Mirror>, Error> {
-    let Some(settings) = config.settings.clone() else { return Ok(None) };
+pub fn alone(config: &Config, store: &Store, asks: bool) -> Result<Context, Error> {
+    let cache = Cache::new(&config.cache, config.upstream.roots.clone(), store.clone());
     let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
-    let fetcher = match ask && !config.offline {
+    let fetcher = match asks && !config.offline {
         true => {
-            let client =
-                upstream::Client::new(config.upstream.clone(), telemetry.clone()).map_err(Error::Upstream)?;
-            Some(Fetcher::new(config.cache.clone(), Arc::clone(cache), Arc::new(client), telemetry.clone()))
+            let client = upstream::Client::new(config.upstream.clone(), telemetry.clone());
+            let client = Arc::new(client.map_err(Error::Upstream)?);
+            Some(Fetcher::new(config.cache.clone(), Arc::clone(&cache), client, telemetry.clone()))
         }
         false => None,
     };
-    mirror(settings, cache.store(), fetcher.as_ref(), &telemetry).map(Some)
+    let settings = config.settings.clone();
+    let mirror =
+        settings.map(|settings| mirror(settings, store, fetcher.as_ref(), &telemetry)).transpose()?;
+    let (rules, offline) = (config.policy.clone(), config.offline);
+    Ok(Context { cache, rules, offline, fetcher, mirror, server: None })
 }
 
 /// Lets go of what has expired, now and every so often.

@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `main`, [`cli`], [`app`], [`config`] | argv and exit code; one file a command; wiring and the order of stopping; the only place that reads settings |
 //! | [`listen`] | sockets, TLS, connections and their limits; tunnels; the local certificate authority |
-//! | [`admin`], [`proxy`] | the operators' door and the control socket; the request path |
+//! | [`admin`], [`proxy`], [`transfer`] | the operators' door and the control socket; the request path; lock files and what to bring |
 //! | [`remote_settings`] | what Mozilla announces in signed collections: watched, acted upon, mirrored |
 //! | [`cache`] | one download with many readers, one question with many who wait |
 //! | [`body`], [`upstream`], [`store`] | bytes to the client; the hubs; redb |
@@ -117,5 +117,6 @@ pub mod remote_settings;
 pub mod request;
 pub mod store;
 pub mod telemetry;
+pub mod transfer;
 pub mod upstream;
 pub mod verify;

@@ -35,6 +35,7 @@ mod firefox;
 mod forward;
 mod hits;
 mod hygiene;
+mod locks;
 mod offline;
 #[cfg(feature = "real-clients")]
 mod proxied_clients;

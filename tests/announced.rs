@@ -411,6 +411,93 @@ fn the_deny_list_blocks_and_drops_what_it_matches() {
 }
 
 #[test]
+fn no_spelling_and_no_way_of_asking_passes_the_deny_list() {
+    let scene = Scene::new();
+    let daemon = scene.in_use(scene.builder().set("settings.deny_for", "all"));
+    let rule = |prefix: &str| json!({"id": prefix, "filter": "DENY", "urlPrefix": prefix, "description": ""});
+    let denied = [
+        "https://model-hub.mozilla.org/acme/",
+        "https://huggingface.co/acme/",
+        "https://huggingface.co/api/models/acme/",
+    ];
+    let moment = scene.settings.publish(DENY, denied.iter().map(|prefix| rule(prefix)).collect());
+    eventually(|| (held(&daemon, DENY) == Some(moment)).then_some(()));
+    scene.hub.hf("acme/tiny").commit([File::small("config.json", "hf")]);
+    scene.hub.clear();
+    for path in [
+        "/acme/tiny/v1.0/config.json",
+        "/%61cme/tiny/v1.0/config.json",
+        "/ACME/tiny/v1.0/config.json",
+        "/acme/tiny/main/config.json?download=true",
+        "/hub/mozilla/acme/tiny/v1.0/config.json",
+        "/hub/mozilla/acme/%74iny",
+        "/acme/tiny/resolve/main/config.json",
+        "/hub/huggingface/acme/tiny/resolve/main/config.json",
+        "/acme/tiny/raw/main/config.json",
+        "/%61cme/tiny/raw/main/config.json",
+        "/api/models/acme/tiny",
+        "/api/models/acme/tiny/tree/main?recursive=true",
+    ] {
+        let url = format!("{}{path}", daemon.url());
+        assert_eq!(get(&url).status, 403, "GET {path}");
+        assert_eq!(client::head(&url).status, 403, "HEAD {path}");
+        assert_eq!(client::get_range(&url, "0-0").status, 403, "range of {path}");
+    }
+    assert_eq!(scene.hub.requests().len(), 0, "{}", scene.hub.journal());
+    // What is announced and denied is not fetched either, and nothing is superseded by it.
+    let moment = scene.settings.publish(DENY, json!([rule("https://model-hub.mozilla.org/acme/tiny/v2.0/")]));
+    eventually(|| (held(&daemon, DENY) == Some(moment)).then_some(()));
+    for path in ["config.json", "onnx/model.onnx"] {
+        get(&url(&daemon, "v1.0", path)).assert_is(200, &bytes("v1.0", path), path);
+    }
+    scene.publish("v2.0");
+    scene.hub.clear();
+    scene.announce("v2.0");
+    eventually(|| events(&daemon).contains(&"delayed".to_owned()).then_some(()));
+    assert_eq!(scene.hub.count("GET", "v2.0"), 0, "{}", scene.hub.journal());
+    assert_eq!(state(&daemon, "v1.0").as_deref(), Some("current"));
+}
+
+#[test]
+fn what_arrives_while_it_is_denied_does_not_stay() {
+    let scene = Scene::new();
+    let daemon = scene.in_use(scene.builder());
+    scene.publish("v2.0");
+    let gate = scene.hub.gate("v2.0/onnx/model.onnx", 100);
+    let asking = std::thread::spawn({
+        let url = url(&daemon, "v2.0", "onnx/model.onnx");
+        move || get(&url)
+    });
+    scene.hub.wait_for(Duration::from_secs(20), "it is fetched", |seen| {
+        seen.iter().any(|s| s.is("GET", "v2.0/onnx/model.onnx"))
+    });
+    let rule =
+        json!([{"id": "r", "filter": "DENY", "urlPrefix": "https://model-hub.mozilla.org/acme/tiny/v2.0/"}]);
+    let moment = scene.settings.publish(DENY, rule);
+    eventually(|| (held(&daemon, DENY) == Some(moment)).then_some(()));
+    gate.release();
+    asking.join().unwrap();
+    eventually(|| {
+        (state(&daemon, "v2.0").is_none() && daemon.log().contains("file stored file=mozilla:acme/tiny@v2.0"))
+            .then_some(())
+    });
+}
+
+#[test]
+fn an_announcement_that_is_withdrawn_supersedes_nothing() {
+    let scene = Scene::new();
+    let daemon = scene.in_use(scene.builder());
+    scene.announce("v2.0");
+    eventually(|| events(&daemon).contains(&"delayed".to_owned()).then_some(()));
+    scene.settings.publish(OPTIONS, json!([]));
+    eventually(|| events(&daemon).contains(&"kept".to_owned()).then_some(()));
+    scene.publish("v2.0");
+    let status = json_of(&daemon, &["settings", "status"]);
+    assert_eq!(status["renewals"], json!([]));
+    assert_eq!((state(&daemon, "v1.0").as_deref(), state(&daemon, "v2.0")), (Some("current"), None));
+}
+
+#[test]
 fn widened_to_all_the_deny_list_is_for_every_hub_and_client() {
     let scene = Scene::new();
     scene.settings.publish(

@@ -371,6 +371,35 @@ fn a_server_that_asks_to_be_left_alone_is() {
 }
 
 #[test]
+fn a_wish_to_be_left_alone_on_every_answer_only_slows_polls_down() {
+    let scene = Scene::new();
+    scene.settings.fault(SettingsFault::Backoff(1));
+    scene.settings.publish(OPTIONS, records(1));
+    let daemon = scene.builder().start();
+    eventually(|| held(&daemon, OPTIONS));
+    let moment = scene.settings.publish(OPTIONS, records(2));
+    eventually(|| held(&daemon, OPTIONS).filter(|at| *at == moment));
+}
+
+#[test]
+fn one_collection_that_cannot_be_had_does_not_stop_the_others() {
+    let scene = Scene::new();
+    scene.settings.fault(SettingsFault::Status {
+        on: format!("{OPTIONS}/changeset"),
+        status: 500,
+        headers: vec![],
+        times: None,
+    });
+    scene.settings.publish(OPTIONS, records(1));
+    let moment = scene.settings.publish(RUNTIME, json!([{"id": "x"}]));
+    // The other comes behind it.
+    let daemon = scene.builder().start();
+    eventually(|| held(&daemon, RUNTIME).filter(|at| *at == moment));
+    let trouble = collection(&daemon, OPTIONS)["trouble"].clone();
+    assert!(trouble.as_str().unwrap().contains("500"), "{trouble}");
+}
+
+#[test]
 fn a_signature_that_lasts_longer_replaces_the_one_held() {
     let scene = Scene::new();
     let now = SystemTime::now();
@@ -589,7 +618,8 @@ fn a_proxied_client_reaches_it_by_the_public_names() {
 fn a_server_that_does_not_answer_keeps_nobody_waiting_for_long() {
     let scene = Scene::new();
     scene.settings.publish(OPTIONS, records(1));
-    let daemon = scene.quiet().set("upstream.head_timeout", "1s").start();
+    // The server's own time to answer is longer than any client waits.
+    let daemon = scene.quiet().set("upstream.head_timeout", "20s").start();
     let moment = eventually(|| held(&daemon, OPTIONS));
     scene.settings.fault(SettingsFault::Hang { on: "changeset".into() });
     let told = changeset(&daemon, OPTIONS, &format!("_expected={}", moment + 1));

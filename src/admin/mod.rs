@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 pub use host::HostName;
 
@@ -44,6 +44,8 @@ pub struct Door {
     telemetry: Telemetry,
     hosts: Vec<HostName>,
     mirror: Option<Mirror>,
+    /// One permit for each stream of events.
+    listeners: Arc<Semaphore>,
     stopping: AtomicBool,
 }
 
@@ -51,7 +53,8 @@ impl Door {
     /// A door that tells about `store`, `telemetry` and Remote Settings, to those who call it by its name or one of
     /// `hosts`.
     pub fn new(store: Store, telemetry: Telemetry, hosts: Vec<HostName>, mirror: Option<Mirror>) -> Self {
-        Self { store, telemetry, hosts, mirror, stopping: AtomicBool::new(false) }
+        let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
+        Self { store, telemetry, hosts, mirror, listeners, stopping: AtomicBool::new(false) }
     }
 
     /// From now on `/readyz` says that this process takes no new clients.
@@ -121,10 +124,13 @@ impl Door {
         let mut response = text(StatusCode::OK, Bytes::new());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         if !is_head {
+            let Ok(permit) = Arc::clone(&self.listeners).try_acquire_owned() else {
+                return text(StatusCode::SERVICE_UNAVAILABLE, "too many listen already\n");
+            };
             let happenings = mirror.remote.subscribe();
             let lines = stream::once(async { Ok(Bytes::from_static(b": what happens from now on\n\n")) });
-            let told = stream::unfold(happenings, |mut happenings| async move {
-                next_event(&mut happenings).await.map(|event| (Ok(event), happenings))
+            let told = stream::unfold((happenings, permit), |(mut happenings, permit)| async move {
+                next_event(&mut happenings).await.map(|event| (Ok(event), (happenings, permit)))
             });
             *response.body_mut() = Body::stream(Box::pin(stream::StreamExt::chain(lines, told)), None);
         }
@@ -141,6 +147,8 @@ impl Door {
 
 /// Has Remote Settings polled.
 const SYNC: &str = "/api/v1/settings/sync";
+/// Streams of events at a time; the door has room for others beside them.
+const MAX_LISTENERS: usize = 16;
 /// Tells what happens.
 const EVENTS: &str = "/-/events";
 /// How often whoever listens is told that nothing has happened, so that a dead connection is noticed.

@@ -232,6 +232,9 @@ impl Fill {
         }
         let mut expected = answer.expectation.clone();
         self.add_known_promises(&mut expected);
+        if let Some(flaw) = self.signed_size(&mut expected) {
+            return Ok(Attempt::Wrong(flaw));
+        }
         let limit = self.fetcher.upstream.settings().max_file_bytes;
         if expected.representation.size.is_some_and(|size| size > limit) {
             return Err(FillError::TooLarge { limit });
@@ -392,6 +395,14 @@ impl Fill {
                 expected.promises.push(*promise);
             }
         }
+    }
+
+    /// The size that a signed record says holds where the hub says none; where it says another, the file is wrong.
+    fn signed_size(&self, expected: &mut Expectation) -> Option<Flaw> {
+        self.resource.own_promise()?;
+        let promised = self.cache.known(&self.resource)?.representation.size?;
+        let found = *expected.representation.size.get_or_insert(promised);
+        (found != promised).then_some(Flaw::Length { promised, found })
     }
 
     /// Runs lanes until every byte is here, hashed and durable, then judges.

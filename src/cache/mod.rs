@@ -48,6 +48,7 @@ mod notes;
 mod pace;
 mod schedule;
 mod settled;
+mod survey;
 mod twins;
 
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub use fetcher::Fetcher;
 pub use flight::{Landed, Running, Settled, Ticket};
 pub use follower::Follower;
 pub use held::{Found, FoundDocument, View};
+pub use survey::Survey;
 
 use crate::model::{Commit, EntryKey, Expectation, RefKey, Repo, Roots};
 use crate::store::{RefRecord, Store};

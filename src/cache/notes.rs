@@ -10,7 +10,8 @@ use super::held::same_version;
 use super::settled::absence_key;
 use crate::hub::api;
 use crate::model::{
-    Commit, Document, EntryKey, Expectation, Hub, Question, RefKey, Resource, Revision, Timestamp, Topic,
+    Commit, Document, EntryKey, Expectation, Hub, Question, RefKey, Representation, Resource, Revision,
+    Timestamp, Topic,
 };
 use crate::store::RefRecord;
 use crate::upstream::{Failure, Refusal};
@@ -31,6 +32,18 @@ impl Cache {
         };
         self.note_confirmation(&subject, said).await;
         self.known.insert(self.key(&subject), Arc::clone(said));
+    }
+
+    /// Notes what a signed record says of the size of a file, which is compared with what comes.
+    pub fn expect_size(&self, file: &Resource, size: u64) {
+        let said = Expectation {
+            representation: Representation { size: Some(size), ..Representation::default() },
+            promises: file.own_promise().into_iter().collect(),
+            validator: None,
+            learned_at: Timestamp::now(),
+            xet: None,
+        };
+        self.known.insert(self.key(file), Arc::new(said));
     }
 
     /// Notes what the hub said while a file was fetched.

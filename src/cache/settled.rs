@@ -15,7 +15,7 @@ use crate::request::{Named, Target, classify};
 use crate::store::{RefRecord, StoreError};
 
 /// Most pages of a tree that are read; the hub lists 1,000 files on one.
-const MAX_PAGES: usize = 2_000;
+pub(super) const MAX_PAGES: usize = 2_000;
 
 /// All files of a commit, as the hub listed them.
 pub(super) struct Tree(HashMap<String, Listed>);
@@ -165,16 +165,21 @@ impl Cache {
             let Some(listed) = api::listed(&page).filter(|_| page.status == 200) else { return Ok(None) };
             files.extend(listed.into_iter().map(|file| (file.path.clone(), file)));
             let Some(next) = &page.next else { return Ok(Some(files)) };
-            match next
-                .parse::<Uri>()
-                .ok()
-                .and_then(|uri| classify(&Method::GET, &uri, &Named::Hub(Hub::HuggingFace)).ok())
-            {
-                Some(Target::Question(next)) => question = next.at(revision.clone()),
-                _ => return Ok(None),
+            match next_page(next, &revision) {
+                Some(next) => question = next,
+                None => return Ok(None),
             }
         }
         Ok(None)
+    }
+}
+
+/// The question whose answer follows a page that names `next`, at the same revision.
+pub(super) fn next_page(next: &str, revision: &Revision) -> Option<Question> {
+    let uri: Uri = next.parse().ok()?;
+    match classify(&Method::GET, &uri, &Named::Hub(Hub::HuggingFace)).ok()? {
+        Target::Question(next) => Some(next.at(revision.clone())),
+        _ => None,
     }
 }
 

@@ -45,6 +45,10 @@ impl Holdings {
             | Event::Status(_)
             | Event::Settings(_)
             | Event::Happened(_)
+            | Event::Resolved(_)
+            | Event::Listed(_)
+            | Event::Moving(_)
+            | Event::Brought(_)
             | Event::Explained(_) => {}
         }
     }

@@ -10,8 +10,10 @@ mod explain;
 mod flags;
 mod history;
 mod holdings;
+mod lock;
 mod ls;
 mod pin;
+mod preload;
 mod print;
 mod reach;
 mod rm;
@@ -21,6 +23,7 @@ mod setup;
 mod show;
 mod status;
 mod target;
+mod transfer;
 mod verify;
 
 use std::ffi::OsString;
@@ -56,6 +59,10 @@ Look at what it holds, while it runs or not:
   hubcache ls
   hubcache show openai-community/gpt2
   hubcache verify
+
+Bring models here, and pin every byte of them:
+  hubcache lock add hf:acme/tiny
+  hubcache preload --lock hubcache.lock
 
 See what Mozilla announces for Firefox, and what became of it:
   hubcache settings status
@@ -105,6 +112,8 @@ fn command() -> Command {
             explain::command(),
             rm::command(),
             verify::command(),
+            preload::command(),
+            lock::command(),
             settings::command(),
             history::command(),
             pin::command(pin::PIN),
@@ -124,6 +133,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("explain", m)) => explain::run(m),
         Some(("rm", m)) => rm::run(m),
         Some(("verify", m)) => verify::run(m),
+        Some(("preload", m)) => preload::run(m),
+        Some((lock::LOCK, m)) => lock::run(m),
         Some(("settings", m)) => settings::run(m),
         Some(("history", m)) => history::run(m),
         Some((pin::PIN, m)) => pin::run(pin::PIN, m),

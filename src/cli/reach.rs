@@ -8,12 +8,12 @@ use tokio::task::JoinHandle;
 
 use super::exit::{Exit, Failure, io_failure};
 use crate::admin::control::{
-    self, Answer as Held, Command, Connection, Context, Reference, Reply, Row, Status, Summary,
+    self, Answer as Held, Brought, Command, Connection, Listed, Moving, Reference, Reply, Row, Status,
+    Summary,
 };
 use crate::app;
-use crate::cache::Cache;
 use crate::config::Config;
-use crate::model::{Happening, Timestamp};
+use crate::model::{Commit, Happening, Timestamp};
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::SettingsStatus;
 use crate::store::{OpenError, Store};
@@ -41,6 +41,14 @@ pub enum Event {
     Settings(Box<SettingsStatus>),
     /// Something that happened.
     Happened(Happening),
+    /// For what a revision stands, and whether its hub lists all files.
+    Resolved(Commit),
+    /// A file that a hub lists.
+    Listed(Listed),
+    /// How far a file is.
+    Moving(Moving),
+    /// What became of a file that was to be brought.
+    Brought(Box<Brought>),
     /// What would be answered to a request.
     Explained(Box<Explanation>),
 }
@@ -93,6 +101,10 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
             Reply::Status { status } => each(Event::Status(status)),
             Reply::Settings { settings } => each(Event::Settings(settings)),
             Reply::Happened { happening } => each(Event::Happened(happening)),
+            Reply::Resolved { resolved } => each(Event::Resolved(resolved)),
+            Reply::Listed { listed } => each(Event::Listed(listed)),
+            Reply::Moving { moving } => each(Event::Moving(moving)),
+            Reply::Brought { brought } => each(Event::Brought(brought)),
             Reply::Explained { explanation } => each(Event::Explained(explanation)),
             Reply::Done { done } => break Ok(done),
             Reply::Failed(failure) => break Err(Failure::from(failure)),
@@ -124,7 +136,10 @@ async fn owner(config: &Config, command: &Command) -> Result<Option<Connection>,
 
 async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
     // Only what changes something makes a directory.
-    let makes = matches!(command, Command::Sync | Command::Hold { .. });
+    let makes = matches!(
+        command,
+        Command::Sync | Command::Hold { .. } | Command::Survey { .. } | Command::Bring { .. }
+    );
     if !makes && is_empty(&config.store.dir) {
         return Ok(Answer::Nothing);
     }
@@ -145,10 +160,8 @@ async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
 
 fn here(config: &Config, store: Store, command: Command) -> Result<Answer, Failure> {
     let (sink, replies) = mpsc::channel(64);
-    let cache = Cache::new(&config.cache, config.upstream.roots.clone(), store.clone());
-    let mirror = app::mirror_of(config, &cache, command == Command::Sync)?;
-    let (rules, offline) = (config.policy.clone(), config.offline);
-    let context = Context { cache, rules, offline, mirror, server: None };
+    let asks = matches!(command, Command::Sync | Command::Survey { .. } | Command::Bring { .. });
+    let context = app::alone(config, &store, asks)?;
     let work = tokio::spawn(control::execute(context, command, sink));
     Ok(Answer::Here { replies, work, store })
 }

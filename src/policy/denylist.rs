@@ -1,7 +1,7 @@
 //! Which files the deny list of Remote Settings forbids.
 //!
 //! The collection `ml-model-allow-deny-list` has records with a `filter` (`ALLOW` or `DENY`) and a `urlPrefix`. Firefox
-//! compares the lower-case URL of a file with each prefix, and DENY wins. What is allowed beyond that is up to Firefox;
+//! compares the lower-case URL of a file with each prefix, and DENY wins; here the URL is decoded before that. What is allowed beyond that is up to Firefox;
 //! here only DENY counts.
 
 use serde_json::Value;
@@ -58,7 +58,7 @@ impl DenyList {
     pub fn of<'a>(records: impl IntoIterator<Item = &'a Value>) -> Self {
         let read = |record: &Value| {
             let text = |name: &str| record.get(name).and_then(Value::as_str);
-            let prefix = text("urlPrefix").filter(|p| !p.is_empty())?.to_lowercase();
+            let prefix = text("urlPrefix").filter(|p| !p.is_empty()).map(plain)?;
             let is_deny = text("filter").is_some_and(|filter| filter.eq_ignore_ascii_case("DENY"));
             is_deny.then(|| Denied {
                 id: text("id").unwrap_or_default().to_owned(),
@@ -76,9 +76,15 @@ impl DenyList {
 
     /// The record that denies what has any of these URLs.
     pub fn denies<'a>(&self, urls: impl IntoIterator<Item = &'a str>) -> Option<&Denied> {
-        let urls: Vec<String> = urls.into_iter().map(str::to_lowercase).collect();
+        let urls: Vec<String> = urls.into_iter().map(plain).collect();
         self.denied.iter().find(|denied| urls.iter().any(|url| url.starts_with(&denied.prefix)))
     }
+}
+
+/// A URL in the one spelling in which it is compared: decoded, since encoding what need not be does not make another URL,
+/// and in lower case, as Firefox compares.
+fn plain(url: &str) -> String {
+    percent_encoding::percent_decode_str(url).decode_utf8_lossy().to_lowercase()
 }
 
 #[cfg(test)]
@@ -101,6 +107,8 @@ mod tests {
             ("https://model-hub.mozilla.org/acme/evil/v1.0/model.onnx", Some("2")),
             ("https://MODEL-HUB.mozilla.org/ACME/EVIL-too/v1.0/x", Some("2")),
             ("https://huggingface.co/acme/evil/resolve/main/x", Some("3")),
+            ("https://huggingface.co/acme/%65vil/raw/main/x", Some("3")),
+            ("https://huggingface.co/%41cme%2Fevil/x", Some("3")),
             ("https://huggingface.co/acme/evilish/resolve/main/x", None),
             ("https://model-hub.mozilla.org/acme/good/v1.0/x", None),
         ] {

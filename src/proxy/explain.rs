@@ -87,7 +87,7 @@ impl Sight<'_> {
         let held = settings.held();
         let is_held = match &target.ask {
             SettingsAsk::Attachment(location) => match held.attachment(location) {
-                Some(resource) => return self.file(&resource, asked, now),
+                Some((resource, _)) => return self.file(&resource, asked, now),
                 None => false,
             },
             SettingsAsk::Changeset(collection, _) => held.collections.contains_key(collection),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
-use super::{Asked, Proxy, Reply, answer, hot, status, view};
+use super::{Asked, Proxy, Reply, Visit, answer, hot, status, view};
 use crate::body::{Body, Stored};
 use crate::cache::{Checked, Fetcher, FillError, Follower, Found, Landed, Settled, Ticket};
 use crate::hub;
@@ -46,7 +46,7 @@ impl Proxy {
     pub(super) async fn file(&self, resource: &Resource, parts: &Parts) -> Reply {
         let mut asked = Asked::new(parts);
         if self.is_same_for_all(resource) && hot::is_plain(parts) {
-            asked.seen = Some(self.cache.store().changes());
+            asked.seen = parts.extensions.get::<Visit>().map(|visit| visit.seen);
         }
         let reply = match &self.fetcher {
             Some(fetcher) => self.planned(fetcher, resource, &asked).await,

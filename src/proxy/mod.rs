@@ -28,7 +28,9 @@ use hyper::body::Incoming;
 
 use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher, View};
-use crate::model::{Hub, Outcome, Resource, Timestamp, was_here};
+use crate::hub::api::question_path;
+use crate::hub::file_path;
+use crate::model::{Hub, Outcome, Timestamp, was_here};
 use crate::policy::{Check, Denied, Rules};
 use crate::request::{
     Arrival, Named, Reject, Target, classify, client_is_firefox, is_preflight, is_xet_read_token, named,
@@ -79,6 +81,8 @@ struct Reply {
 struct Visit {
     arrival: Arrival,
     at_hub: bool,
+    /// How many changes the store had seen before anything was looked at.
+    seen: u64,
 }
 
 impl Proxy {
@@ -130,9 +134,11 @@ impl Proxy {
         arrival: Arrival,
     ) -> (Reply, Option<Hub>, Option<Passage>) {
         let at_hub = named.as_ref().is_ok_and(|named| named.hub().is_some());
+        let seen = self.cache.store().changes();
         let target = named.and_then(|named| classify(&head.method, &head.uri, &named));
         let hub = target.as_ref().ok().and_then(Target::hub);
-        head.extensions.insert(Visit { arrival, at_hub });
+        head.extensions.insert(Visit { arrival, at_hub, seen });
+        let denied = target.as_ref().ok().and_then(|target| self.forbidden(target, &head));
         let reply = match target {
             _ if was_here(&head.headers) => status::looped(),
             Ok(Target::Tunnel(place)) => {
@@ -142,10 +148,8 @@ impl Proxy {
             Ok(Target::Elsewhere(place)) => self.forward(&place, Request::from_parts(head, body)).await,
             _ if is_preflight(&head.method, &head.headers) => preflight(),
             Err(reject) => rejected(&reject),
-            Ok(Target::File(resource)) => match self.forbidden(&resource, &head) {
-                Some(denied) => status::denied(&resource, &denied),
-                None => self.file(&resource, &head).await,
-            },
+            Ok(_) if let Some(denied) = &denied => status::denied(head.uri.path(), denied),
+            Ok(Target::File(resource)) => self.file(&resource, &head).await,
             Ok(Target::Question(question)) => self.question(question, head, body).await,
             Ok(Target::Pac) => pac::reply(&head),
             Ok(Target::Settings(target)) => self.settings(&target, head, body).await,
@@ -154,9 +158,6 @@ impl Proxy {
             {
                 upload::refused(&head, body).await
             }
-            Ok(Target::Pass { hub, path_and_query }) if self.denies_path(hub, &path_and_query, &head) => {
-                status::denied_path(&path_and_query)
-            }
             Ok(Target::Pass { hub, path_and_query }) => {
                 self.pass(hub, &path_and_query, Request::from_parts(head, body), Outcome::Passed).await
             }
@@ -164,18 +165,20 @@ impl Proxy {
         (reply, hub, None)
     }
 
-    /// The record of the deny list that forbids this client a file.
-    fn forbidden(&self, resource: &Resource, head: &Parts) -> Option<Denied> {
-        let root = self.cache.roots().root(resource.hub);
-        self.mirror.as_ref()?.remote.denied(resource, root, client_is_firefox(&head.headers))
-    }
-
-    /// Whether the deny list forbids this client what is at a path of a hub.
-    fn denies_path(&self, hub: Hub, path_and_query: &str, head: &Parts) -> bool {
-        let Some(mirror) = &self.mirror else { return false };
-        let applies = mirror.remote.settings().deny_for.applies(hub, client_is_firefox(&head.headers));
-        let path = || path_and_query.to_owned();
-        applies && mirror.remote.denied_path(hub, self.cache.roots().root(hub), path).is_some()
+    /// The record of the deny list that forbids this client what it asks for.
+    fn forbidden(&self, target: &Target, head: &Parts) -> Option<Denied> {
+        let remote = &self.mirror.as_ref()?.remote;
+        let hub = target.hub().filter(|hub| Hub::MODELS.contains(hub))?;
+        if !remote.settings().deny_for.applies(hub, client_is_firefox(&head.headers)) {
+            return None;
+        }
+        let path = || match target {
+            Target::File(resource) => file_path(resource),
+            Target::Question(question) => question_path(question),
+            Target::Pass { path_and_query, .. } => path_and_query.clone(),
+            Target::Elsewhere(_) | Target::Tunnel(_) | Target::Settings(_) | Target::Pac => String::new(),
+        };
+        remote.denied_path(hub, self.cache.roots().root(hub), path)
     }
 
     /// Hands a request on to a hub.

@@ -12,10 +12,11 @@ use url::Url;
 
 use super::{Asked, Proxy, Reply, Visit, answer, status};
 use crate::body::Body;
-use crate::model::{Collection, Host, Hub, HubRoot, Outcome, Place, SettingsPart, hex};
+use crate::model::{Collection, Host, Outcome, Place, SettingsPart, hex};
 use crate::remote_settings::{self as rs, Answer, Bases, RemoteSettings, Watcher};
-use crate::request::{Arrival, Conditions, Filter, SETTINGS_PREFIX, SettingsAsk, SettingsTarget, Window};
+use crate::request::{Arrival, Conditions, Filter, SettingsAsk, SettingsTarget, Window};
 use crate::upstream::{Collected, Failure};
+use crate::verify::signature::signatures;
 
 /// How long a client waits for a poll that may bring what it has heard of. Firefox gives up after 30 s.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -51,14 +52,17 @@ impl Proxy {
             SettingsAsk::Changeset(collection, window) => {
                 let is_watched = mirror.remote.settings().collections.contains(collection);
                 match is_watched {
-                    true => self.watched(mirror, target, &asked, collection, *window, &bases).await,
+                    true => self.watched(mirror, &asked, collection, *window, &bases).await,
                     false => self.unwatched(mirror, target, &asked, collection, *window, &bases).await,
                 }
             }
             SettingsAsk::Bundle => self.bundle(mirror, &asked, &bases).await,
             SettingsAsk::Chain(path) => self.chain(mirror, &asked, path).await,
             SettingsAsk::Attachment(location) => match mirror.remote.held().attachment(location) {
-                Some(resource) => return self.file(&resource, &head).await,
+                Some((resource, size)) => {
+                    self.cache.expect_size(&resource, size);
+                    return self.file(&resource, &head).await;
+                }
                 None => return self.pass_settings(mirror, target, Request::from_parts(head, body)).await,
             },
             SettingsAsk::Other => {
@@ -121,7 +125,7 @@ impl Proxy {
         let held = remote.held();
         let host = SettingsPart::Server.host();
         let snapshots = held.collections.values().map(AsRef::as_ref);
-        let (list, _) = rs::changes(listed.as_ref(), snapshots, filter, host);
+        let list = rs::changes(listed.as_ref(), snapshots, filter, host);
         json_reply(asked, &list, None, outcome)
     }
 
@@ -129,7 +133,6 @@ impl Proxy {
     async fn watched(
         &self,
         mirror: &Mirror,
-        target: &SettingsTarget,
         asked: &Asked<'_>,
         collection: &Collection,
         window: Window,
@@ -149,7 +152,7 @@ impl Proxy {
         };
         match rs::changeset(&snapshot, window, bases) {
             Answer::Json(set, moment) => json_reply(asked, &set, Some(moment), Outcome::Hit),
-            Answer::Whole => whole(target, asked),
+            Answer::Whole => whole(asked),
         }
     }
 
@@ -176,7 +179,7 @@ impl Proxy {
         if let Some(snapshot) = held {
             return match rs::changeset(&snapshot, window, bases) {
                 Answer::Json(set, moment) => json_reply(asked, &set, Some(moment), Outcome::Stale),
-                Answer::Whole => whole(target, asked),
+                Answer::Whole => whole(asked),
             };
         }
         match failure {
@@ -186,43 +189,25 @@ impl Proxy {
         }
     }
 
-    /// The bundle that a new Firefox begins with; without one, it is made of the collections that are watched.
+    /// The bundle that a new Firefox begins with.
     async fn bundle(&self, mirror: &Mirror, asked: &Asked<'_>, bases: &Bases) -> Reply {
-        let held = mirror.remote.held();
-        let mut sets = match &held.bundle {
-            Some(sets) => Vec::clone(sets),
-            None => {
-                let whole = Window::default();
-                let sets = held.collections.values().map(|snapshot| rs::changeset(snapshot, whole, bases));
-                sets.filter_map(|answer| match answer {
-                    Answer::Json(set, _) => Some(set),
-                    Answer::Whole => None,
-                })
-                .collect()
-            }
-        };
-        for set in &mut sets {
-            if let Some(Value::Object(metadata)) = set.get_mut("metadata") {
-                rs::rewrite_chains(metadata, bases);
-            }
-        }
-        let packed = tokio::task::spawn_blocking(move || rs::pack(&sets)).await.unwrap_or_default();
-        bytes_reply(asked, packed.into(), "application/x-lz4", Outcome::Hit)
+        let (remote, bases) = (Arc::clone(&mirror.remote), bases.clone());
+        let bundle = tokio::task::spawn_blocking(move || remote.bundle(&bases)).await.unwrap_or_default();
+        bytes_reply(asked, bundle, "application/x-lz4", Outcome::Hit)
     }
 
-    /// The chain of a signature: one that is held, or the server's.
+    /// The chain of a signature: one that is held, or the one of which a client was told.
     async fn chain(&self, mirror: &Mirror, asked: &Asked<'_>, path: &str) -> Reply {
         let of_pem = |text: Bytes, outcome| bytes_reply(asked, text, "binary/octet-stream", outcome);
         if let Some(chain) = mirror.remote.held().chain(path) {
             return of_pem(chain.clone(), Outcome::Hit);
         }
         let Some(watcher) = &mirror.watcher else { return status::nothing_passes() };
-        let server = &mirror.remote.settings().server;
-        let base = match server.as_str() == Hub::Settings.default_root() {
-            true => format!("https://{}", SettingsPart::Chains.host()),
-            false => origin(server),
-        };
-        match watcher.collect(&format!("{base}{}", crate::request::encode_path(path)), MAX_ANSWER).await {
+        // One of which nobody was told since the start is where Mozilla's are.
+        let usual =
+            || format!("https://{}{}", SettingsPart::Chains.host(), crate::request::encode_path(path));
+        let url = mirror.remote.chain_url(path).unwrap_or_else(usual);
+        match watcher.collect(&url, MAX_ANSWER).await {
             Ok(got) if got.status == StatusCode::OK => of_pem(got.body, Outcome::Passed),
             Ok(got) => answer::text(got.status, Outcome::Refused, "there is no such chain"),
             Err(failure) => status::of_failure(&failure),
@@ -287,10 +272,6 @@ fn upstream_url(mirror: &Mirror, target: &SettingsTarget) -> Option<String> {
     }
 }
 
-fn origin(root: &HubRoot) -> String {
-    Url::parse(root.as_str()).map(|url| url.origin().ascii_serialization()).unwrap_or_default()
-}
-
 /// An answer about an unwatched collection, its chains where the client reaches them. It is kept for bad times.
 fn handed_on(
     mirror: &Mirror,
@@ -314,6 +295,7 @@ fn handed_on(
     };
     let moment = set.get("timestamp").and_then(Value::as_u64);
     if let Some(Value::Object(metadata)) = set.get_mut("metadata") {
+        signatures(metadata).iter().for_each(|signature| mirror.remote.told_chain(&signature.x5u));
         rs::rewrite_chains(metadata, bases);
     }
     if let (Some(watcher), Some(at)) = (&mirror.watcher, moment) {
@@ -323,13 +305,13 @@ fn handed_on(
     // A moment that is too long ago led to all of the collection, which the client is to notice as it would there.
     let asked_since = matches!(target.ask, SettingsAsk::Changeset(_, Window { since: Some(_), .. }));
     if asked_since && !got.url.query_pairs().any(|(name, _)| name == "_since") {
-        return whole(target, asked);
+        return whole(asked);
     }
     json_reply(asked, &set, moment, Outcome::Passed)
 }
 
 /// 307 to the same question without `_since`.
-fn whole(target: &SettingsTarget, asked: &Asked<'_>) -> Reply {
+fn whole(asked: &Asked<'_>) -> Reply {
     let path = asked.parts.uri.path();
     let kept = url::form_urlencoded::parse(asked.parts.uri.query().unwrap_or_default().as_bytes());
     let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -337,7 +319,6 @@ fn whole(target: &SettingsTarget, asked: &Asked<'_>) -> Reply {
     let mut reply =
         answer::text(StatusCode::TEMPORARY_REDIRECT, Outcome::Own, "ask for all of the collection");
     let location = format!("{path}?{}", query.finish());
-    debug_assert!(target.at_host || path.starts_with(SETTINGS_PREFIX));
     if let Ok(location) = HeaderValue::try_from(location) {
         reply.response.headers_mut().insert(header::LOCATION, location);
     }

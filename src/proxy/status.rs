@@ -7,7 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use super::{Reply, answer, chain};
 use crate::body::Body;
 use crate::cache::FillError;
-use crate::model::{Collection, Outcome, Resource};
+use crate::model::{Collection, Outcome};
 use crate::policy::{Denial, Denied};
 use crate::store::StoreError;
 use crate::upstream::{Failure, Refusal};
@@ -171,22 +171,15 @@ pub(super) fn forbidden(denial: &Denial) -> Reply {
     reply
 }
 
-/// A file that the deny list of Remote Settings forbids.
-pub(super) fn denied(resource: &Resource, denied: &Denied) -> Reply {
-    tracing::info!(file = %resource, record = denied.id, "a request was refused by the deny list");
+/// Something that the deny list of Remote Settings forbids.
+pub(super) fn denied(path: &str, denied: &Denied) -> Reply {
+    tracing::info!(path, record = denied.id, "a request was refused by the deny list");
     let why = if denied.description.is_empty() { "" } else { ": " };
     let text = format!(
-        "record {} of ml-model-allow-deny-list, which Mozilla signs, forbids this file{why}{}; the settings settings.deny_for \
+        "record {} of ml-model-allow-deny-list, which Mozilla signs, forbids this{why}{}; the settings settings.deny_for \
          and settings.collections decide whether and to whom that list applies",
         denied.id, denied.description
     );
-    with_message(StatusCode::FORBIDDEN, Outcome::Denied, &text)
-}
-
-/// The same for what is no file.
-pub(super) fn denied_path(path: &str) -> Reply {
-    let path = path.split('?').next().unwrap_or_default();
-    let text = format!("ml-model-allow-deny-list, which Mozilla signs, forbids {path}");
     with_message(StatusCode::FORBIDDEN, Outcome::Denied, &text)
 }
 

@@ -117,9 +117,10 @@ impl Held {
             .map(|(revision, record)| (revision.as_str(), record.as_str()))
     }
 
-    /// The file at a location of attachments.
-    pub fn attachment(&self, location: &str) -> Option<Resource> {
-        self.attachments.get(location).map(|(collection, attachment)| attached(collection, attachment))
+    /// The file at a location of attachments, and its size.
+    pub fn attachment(&self, location: &str) -> Option<(Resource, u64)> {
+        let (collection, attachment) = self.attachments.get(location)?;
+        Some((attached(collection, attachment), attachment.size))
     }
 
     /// The moment of the list of changes as it came last.
@@ -132,9 +133,11 @@ impl Held {
         self.changes.as_ref().map(|list| listed_before(list, filter, window))
     }
 
-    /// All attachments of watched collections.
-    pub fn attachments(&self) -> impl Iterator<Item = Resource> {
-        self.attachments.values().map(|(collection, attachment)| attached(collection, attachment))
+    /// All attachments of watched collections, with their sizes.
+    pub fn attachments(&self) -> impl Iterator<Item = (Resource, u64)> {
+        self.attachments
+            .values()
+            .map(|(collection, attachment)| (attached(collection, attachment), attachment.size))
     }
 
     /// The chain at a URL with this path.

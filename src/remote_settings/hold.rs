@@ -1,23 +1,30 @@
 //! What operators decide of revisions: to keep all of a model, or one of them.
 
 use super::happening;
-use crate::model::{Decided, EntryKey, Event, Happening, OnAnnounce, Renewal, Task, Timestamp};
+use crate::model::{Decided, EntryKey, Event, Happening, Hub, OnAnnounce, Renewal, Task, Timestamp};
 use crate::store::{Decision, Selector, Store, StoreError};
 
 /// A job that waits until it is told to go on.
 pub(super) const PARKED: Timestamp = Timestamp(u64::MAX);
 
-/// Keeps all revisions of a repository, those too that another has superseded. Says what happened; nothing is held
-/// of what nobody has.
+/// Keeps all revisions of a repository, those too that another has superseded. Says what happened: nothing where they are
+/// kept already.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn hold(store: &Store, repo: &str, now: Timestamp) -> Result<Vec<Happening>, StoreError> {
+    if store.holds()?.iter().any(|(held, _)| held == repo) {
+        return Ok(Vec::new());
+    }
     let mut decisions = vec![Decision::Hold(repo.to_owned(), Some(now))];
     let mut told = vec![happening(Event::Held, repo, "all its revisions are kept")];
     for (key, decided) in of_repo(store.all_decided()?, repo) {
         let Decided { superseded: Some(superseded), .. } = decided else { continue };
-        let how = if superseded.drop_at.is_some() { OnAnnounce::Evict } else { OnAnnounce::Prefetch };
+        if key.hub == Hub::Settings {
+            continue;
+        }
+        // Its successor was fetched, where that was wanted.
+        let how = if superseded.drop_at.is_some() { OnAnnounce::Evict } else { OnAnnounce::Mark };
         let to = superseded.by;
         told.push(Happening {
             hub: Some(key.hub),

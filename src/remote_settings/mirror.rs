@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::held::path_of;
+use super::held::{Held, path_of};
 use super::snapshot::last_modified;
 use super::text_of;
 use super::wire::ChangeList;
@@ -38,7 +38,7 @@ impl Bases {
 /// What is answered about a collection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
-    /// This, under the entity tag of this moment.
+    /// This, as it was at this moment.
     Json(Value, u64),
     /// Ask for all of it: what was deleted since is not known.
     Whole,
@@ -76,7 +76,7 @@ pub fn changes<'a>(
     watched: impl IntoIterator<Item = &'a Snapshot>,
     filter: &Filter,
     host: &str,
-) -> (Value, u64) {
+) -> Value {
     let mut entries: Vec<Value> = Vec::new();
     let mut timestamp = listed.and_then(|list| list.get("timestamp")?.as_u64()).unwrap_or(0);
     let mut ours = Vec::new();
@@ -104,7 +104,7 @@ pub fn changes<'a>(
     }
     entries.sort_by_key(|entry| std::cmp::Reverse(last_modified(entry)));
     let metadata = listed.and_then(|list| list.get("metadata").cloned()).unwrap_or_else(|| json!({}));
-    (json!({"metadata": metadata, "timestamp": timestamp, "changes": entries}), timestamp)
+    json!({"metadata": metadata, "timestamp": timestamp, "changes": entries})
 }
 
 /// The list as it came last, as far as a request asks for it.
@@ -115,6 +115,33 @@ pub(super) fn listed_before(list: &ChangeList, filter: &Filter, window: Window) 
         .filter(|(collection, at, _)| filter.has(collection) && window.since.is_none_or(|since| *at > since));
     let entries: Vec<&Value> = wanted.map(|(_, _, entry)| entry).collect();
     json!({"metadata": {}, "timestamp": list.timestamp, "changes": entries})
+}
+
+/// The collections that a new Firefox begins with: those of the server's bundle, and of those that are watched as they
+/// are held.
+pub(super) fn bundle(held: &Held, bases: &Bases) -> Vec<Value> {
+    let of = |set: &Value| {
+        let text = |name: &str| text_of(set, &["metadata", name]).unwrap_or_default();
+        Collection::new(text("bucket"), text("id"))
+    };
+    let whole = |snapshot: &Snapshot| match changeset(snapshot, Window::default(), bases) {
+        Answer::Json(set, _) => Some(set),
+        Answer::Whole => None,
+    };
+    let Some(sets) = &held.bundle else {
+        return held.collections.values().filter_map(|snapshot| whole(snapshot)).collect();
+    };
+    let told = sets.iter().map(|set| {
+        if let Some(snapshot) = of(set).and_then(|collection| held.collections.get(&collection)) {
+            return whole(snapshot).unwrap_or_default();
+        }
+        let mut set = set.clone();
+        if let Some(Value::Object(metadata)) = set.get_mut("metadata") {
+            rewrite_chains(metadata, bases);
+        }
+        set
+    });
+    told.collect()
 }
 
 /// What the server says of itself, with where its attachments are for this client.
@@ -214,7 +241,8 @@ mod tests {
         ]});
         let told = |listed: Option<&Value>, filter: &Filter| {
             let snapshot = snapshot();
-            let (list, timestamp) = changes(listed, [&snapshot], filter, "h");
+            let list = changes(listed, [&snapshot], filter, "h");
+            let timestamp = list["timestamp"].as_u64().unwrap();
             let name = |e: &Value| format!("{}@{}", e["collection"].as_str().unwrap(), e["last_modified"]);
             let names: Vec<_> = list["changes"].as_array().unwrap().iter().map(name).collect();
             (names.join(" "), timestamp)

@@ -38,7 +38,8 @@
 //! removed in the one that supersedes; after a crash it is simply done again. Files that are held are not fetched twice.
 //!
 //! # Failure cases
-//! - The server asks to be left alone (`Backoff`, `Retry-After`): nothing is asked until then, whoever wants it.
+//! - The server asks to be left alone (`Backoff`, `Retry-After`): it is not polled until then, whoever wants it, and
+//!   clients are told what is held. Only a client that asks for something of which nothing is held is handed on.
 //! - A changeset that cannot be read, is not signed or is a replay: the last good state stays, is served and acted upon;
 //!   the log, a metric and `hubcache settings status` say so.
 //! - No room on the disk: the snapshot is not committed, so nothing of it is acted upon.
@@ -62,11 +63,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::{Notify, broadcast};
 
-pub use announce::{Announcement, Role, announcements, named};
+pub use announce::Announcement;
 pub use held::Held;
 pub use hold::{hold, pin, release, unpin};
 pub use mirror::{Answer, Bases, changes, changeset, rewrite_chains, server};
-pub use startup::{pack, unpack};
 pub use status::{CollectionStatus, SettingsStatus, Signed};
 pub use watch::Watcher;
 
@@ -79,6 +79,7 @@ use crate::policy::{Denied, DenyFor};
 use crate::store::{Decision, Store, StoreError};
 use crate::telemetry::Telemetry;
 use poll::Polls;
+use startup::pack;
 use status::Watching;
 
 /// What an operator can set of Remote Settings.
@@ -144,6 +145,9 @@ impl Settings {
 /// Happenings that wait for whoever listens slowly; older ones are skipped for it.
 const HAPPENINGS: usize = 256;
 
+/// Chains of which it is remembered where they are.
+const TOLD_CHAINS: u64 = 1024;
+
 /// What is held of Remote Settings, for everybody who reads it.
 pub struct RemoteSettings {
     settings: Settings,
@@ -155,6 +159,12 @@ pub struct RemoteSettings {
     happenings: broadcast::Sender<Happening>,
     /// Rung when there may be renewals to carry out.
     renewals: Notify,
+    /// Rung when there may be attachments to fetch.
+    attachments: Notify,
+    /// Where chains are of which clients were told, by the paths of their URLs.
+    told_chains: moka::sync::Cache<String, String>,
+    /// The startup bundle as clients get it that reach its parts at these places, of what is held.
+    packed: Mutex<Option<(Arc<Held>, Bases, bytes::Bytes)>>,
 }
 
 impl RemoteSettings {
@@ -173,6 +183,9 @@ impl RemoteSettings {
             polls: Polls::default(),
             happenings: broadcast::Sender::new(HAPPENINGS),
             renewals: Notify::new(),
+            attachments: Notify::new(),
+            told_chains: moka::sync::Cache::new(TOLD_CHAINS),
+            packed: Mutex::default(),
         }))
     }
 
@@ -217,6 +230,34 @@ impl RemoteSettings {
     /// meanwhile waits for the same poll.
     pub async fn catch_up(&self, expected: u64, within: Duration) {
         self.polls.ask(expected, within).await;
+    }
+
+    /// Notes where the chain is of which a client is told.
+    pub fn told_chain(&self, url: &str) {
+        if let Some(path) = held::path_of(url) {
+            self.told_chains.insert(path.to_owned(), url.to_owned());
+        }
+    }
+
+    /// Where the chain is that a client asks for by this path.
+    pub fn chain_url(&self, path: &str) -> Option<String> {
+        self.told_chains.get(path)
+    }
+
+    /// The startup bundle for clients that reach its parts at `bases`. Without one of the server's, it is made of the
+    /// collections that are watched; these are in it as they are held.
+    pub fn bundle(&self, bases: &Bases) -> bytes::Bytes {
+        let held = self.held();
+        let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, at, bundle)) = &*packed
+            && Arc::ptr_eq(of, &held)
+            && at == bases
+        {
+            return bundle.clone();
+        }
+        let bundle = bytes::Bytes::from(pack(&mirror::bundle(&held, bases)));
+        *packed = Some((held, bases.clone(), bundle.clone()));
+        bundle
     }
 
     /// Tells who listens, and the log; what is kept of it is in the store already.

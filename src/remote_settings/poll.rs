@@ -43,15 +43,23 @@ impl Polls {
 
     /// Wants a poll that begins from now on and asks for everything, and waits for its end.
     pub(super) async fn ask_anew(&self) {
-        let number = {
-            let mut state = self.state();
-            state.next = Some(state.next.unwrap_or(0));
-            state.everything = true;
-            state.begun + 1
-        };
-        self.wanted.notify_one();
+        let number = self.want_everything();
         // The other end lives as long as this.
         let _ = self.ended.subscribe().wait_for(|ended| *ended >= number).await;
+    }
+
+    /// Wants a poll that asks for everything; its number.
+    pub(super) fn want_everything(&self) -> u64 {
+        let mut state = self.state();
+        state.next = Some(state.next.unwrap_or(0));
+        state.everything = true;
+        self.wanted.notify_one();
+        state.begun + 1
+    }
+
+    /// Whether the next poll is wanted by an operator.
+    pub(super) fn is_for_everything(&self) -> bool {
+        self.state().everything
     }
 
     /// The number of the poll to wait for; none if one that has ended answers already.

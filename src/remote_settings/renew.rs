@@ -4,6 +4,7 @@
 //! Each step ends with one transaction, and may be repeated: a file that is held is not fetched again, and a revision
 //! is superseded in the transaction that removes the job.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,39 +13,62 @@ use futures_util::stream::{self, StreamExt as _};
 use super::announce::{Announcement, announcements};
 use super::hold::{HELD, PARKED};
 use super::{Held, Watcher, denied_at, happening};
-use crate::cache::{NotBrought, View};
+use crate::cache::{Checked, NotBrought, View};
 use crate::hub;
 use crate::model::{
-    Collection, Decided, EntryKey, Event, Happening, Hub, OnAnnounce, RefKey, Renewal, Repo, RepoKind,
-    Resource, Revision, Snapshot, Superseded, Task, Timestamp,
+    Collection, Decided, Digest, Entry, EntryKey, Event, Expectation, Happening, Hub, OnAnnounce, RefKey,
+    Renewal, Repo, RepoKind, Resource, Revision, Snapshot, Superseded, Task, Timestamp,
 };
 use crate::store::{Decision, Selector, StoreError};
 
 /// Files of one job that are fetched at a time.
 const AT_A_TIME: usize = 4;
+/// Jobs that are carried out at a time.
+const JOBS: usize = 4;
 /// The longest pause between two tries.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// How often it is looked whether something is due, where nothing says so.
 const LOOK: Duration = Duration::from_secs(600);
 
-/// How far a job has come.
-enum Step {
-    /// It is done.
-    Done(Vec<Decision>),
+/// What was found out for a job, before anything is decided.
+enum Found {
+    /// What there is of the new revision is here.
+    Fetched { files: u64, bytes: u64, missing: Vec<String> },
+    /// The files were compared.
+    Compared(String),
+    /// Nothing is held any more of what the job is about.
+    Nothing,
     /// It is to be tried again, because of this.
     Again(String),
-    /// It waits until an operator lets it go on.
-    Parked,
 }
 
 impl Watcher {
     /// Carries out what is due, until it is dropped.
     pub async fn renew(self: Arc<Self>) {
+        let mut seen = None;
         loop {
+            // A download that began before the deny list matched it lands after that.
+            let changes = self.remote.store.changes();
+            if seen != Some(changes) {
+                self.enforce_deny_list(&self.remote.held()).await;
+                seen = Some(changes);
+            }
             let next = self.carry_out().await;
             tokio::select! {
                 () = tokio::time::sleep(next) => {}
                 () = self.remote.renewals.notified() => {}
+            }
+        }
+    }
+
+    /// Fetches attachments of watched collections, until it is dropped.
+    pub async fn fetch(self: Arc<Self>) {
+        let mut resting: BTreeMap<String, (u32, Timestamp)> = BTreeMap::new();
+        while self.settings().attachments {
+            self.fetch_attachments(&mut resting).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.remote.attachments.notified() => {}
             }
         }
     }
@@ -56,16 +80,12 @@ impl Watcher {
         }
         match self.remote.store.renewals() {
             Ok(renewals) => {
-                for (key, renewal) in renewals {
-                    if renewal.due_at <= Timestamp::now() {
-                        self.try_once(key, renewal).await;
-                    }
-                }
+                let now = Timestamp::now();
+                let due = renewals.into_iter().filter(|(_, renewal)| renewal.due_at <= now);
+                let tried = stream::iter(due.map(|(key, renewal)| self.try_once(key, renewal)));
+                tried.buffer_unordered(JOBS).for_each(|()| std::future::ready(())).await;
             }
             Err(error) => tracing::warn!(%error, "what announcements ask for cannot be read"),
-        }
-        if self.settings().attachments {
-            self.fetch_attachments().await;
         }
         self.until_due()
     }
@@ -80,30 +100,78 @@ impl Watcher {
         next.map_or(LOOK, |at| now.age(at).min(LOOK))
     }
 
+    /// Finds out what a job needs, and then decides by what is held at that moment.
     async fn try_once(&self, key: EntryKey, renewal: Renewal) {
         let is_ours = *self.fetcher.upstream().root(key.hub) == key.root;
         if !is_ours || renewal.under != self.settings().scope() {
             return;
         }
-        let step = match &renewal.task {
-            Task::Replace { to, how } => self.replace(&key, &renewal, to, *how).await,
-            Task::Revalidate => self.revalidate(&key).await,
+        let found = match &renewal.task {
+            Task::Replace { to, how } => self.fetched(&key, to, *how).await,
+            Task::Revalidate => self.compared(&key).await,
         };
-        let decisions = match step {
-            Ok(Step::Done(mut decisions)) => {
-                decisions.insert(0, Decision::Renewed(key));
-                decisions
-            }
-            Ok(Step::Parked) => vec![Decision::Renew(
-                key,
-                Renewal { due_at: PARKED, trouble: Some(HELD.to_owned()), ..renewal },
-            )],
-            Ok(Step::Again(trouble)) => self.again(key, renewal, trouble),
-            Err(error) => self.again(key, renewal, error.to_string()),
+        let found = found.unwrap_or_else(|error| Found::Again(error.to_string()));
+        let _commit = self.commit.lock().await;
+        let decided = self.concluded(&key, &renewal, found);
+        let done = match decided {
+            Ok(decisions) if decisions.is_empty() => Ok(()),
+            Ok(decisions) => self.remote.decide(decisions).await,
+            Err(error) => Err(error),
         };
-        if let Err(error) = self.remote.decide(decisions).await {
+        if let Err(error) = done {
             tracing::warn!(%error, "how far an announcement was carried out cannot be stored");
         }
+    }
+
+    /// What becomes of a job for which this was found. Nothing, if something else has become of it meanwhile.
+    fn concluded(
+        &self,
+        key: &EntryKey,
+        renewal: &Renewal,
+        found: Found,
+    ) -> Result<Vec<Decision>, StoreError> {
+        if !self.remote.store.renewals()?.iter().any(|(of, job)| of == key && job == renewal) {
+            return Ok(Vec::new());
+        }
+        let mut decisions = vec![Decision::Renewed(key.clone())];
+        let to = to_of(&renewal.task);
+        let told = |event, detail: String| {
+            Decision::Note(Happening { to: to.clone(), ..of_revision(event, key, detail) })
+        };
+        let (files, bytes, missing) = match found {
+            Found::Again(trouble) => return Ok(self.again(key.clone(), renewal.clone(), trouble)),
+            Found::Nothing => return Ok(decisions),
+            Found::Compared(detail) => {
+                decisions.push(told(Event::Revalidated, detail));
+                return Ok(decisions);
+            }
+            Found::Fetched { files, bytes, missing } => (files, bytes, missing),
+        };
+        let Task::Replace { to: by, how } = &renewal.task else { return Ok(decisions) };
+        let held = self.remote.held();
+        if *how != OnAnnounce::Mark {
+            decisions.push(told(Event::Fetched, format!("{files} files, {bytes} bytes")));
+            decisions.extend(missing.into_iter().map(|path| told(Event::Missing, path)));
+        }
+        if self.remote.store.holds()?.iter().any(|(repo, _)| *repo == key.repo.to_string()) {
+            let trouble = Some(HELD.to_owned());
+            let parked = Renewal { due_at: PARKED, trouble, ..renewal.clone() };
+            return Ok(vec![Decision::Renew(key.clone(), parked)]);
+        }
+        if let Some(record) = self.live(key, &held)? {
+            decisions.push(told(Event::Kept, format!("{record} names it")));
+            return Ok(decisions);
+        }
+        if !held.revisions(&key.repo.id).any(|(revision, _)| revision == by) {
+            decisions.push(told(Event::Kept, format!("no record names {by} any more")));
+            return Ok(decisions);
+        }
+        let now = Timestamp::now();
+        let drop_at = (*how == OnAnnounce::Evict).then(|| now.plus(self.settings().grace));
+        let superseded = Superseded { by: by.clone(), at: now, drop_at, under: renewal.under.clone() };
+        decisions.push(Decision::Supersede(key.of_revision(), superseded));
+        decisions.push(told(Event::Superseded, renewal.reason.clone()));
+        Ok(decisions)
     }
 
     /// A job is tried again later; the first time, that is told.
@@ -121,66 +189,54 @@ impl Watcher {
         decisions
     }
 
-    /// Fetches of the new revision what was in use of the old one, and supersedes that.
-    async fn replace(
-        &self,
-        key: &EntryKey,
-        renewal: &Renewal,
-        to: &str,
-        how: OnAnnounce,
-    ) -> Result<Step, StoreError> {
-        let store = &self.remote.store;
-        let paths = store.paths_at(key.hub, &key.root, &key.repo, &key.revision)?;
+    /// Fetches of the new revision what was in use of the old one.
+    async fn fetched(&self, key: &EntryKey, to: &str, how: OnAnnounce) -> Result<Found, StoreError> {
+        let paths = self.remote.store.paths_at(key.hub, &key.root, &key.repo, &key.revision)?;
         if paths.is_empty() {
-            return Ok(Step::Done(Vec::new()));
+            return Ok(Found::Nothing);
         }
-        let told = |event, detail: String| {
-            Decision::Note(Happening { to: Some(to.to_owned()), ..of_revision(event, key, detail) })
+        let (mut files, mut bytes, mut missing) = (0_u64, 0, Vec::new());
+        if how == OnAnnounce::Mark {
+            return Ok(Found::Fetched { files, bytes, missing });
+        }
+        // What is withdrawn while it waits is not fetched.
+        if !self.remote.held().revisions(&key.repo.id).any(|(revision, _)| revision == to) {
+            return Ok(Found::Fetched { files, bytes, missing });
+        }
+        let revision = Revision::parse(key.hub, to);
+        let asked = |path: String| Resource {
+            hub: key.hub,
+            repo: key.repo.clone(),
+            revision: revision.clone(),
+            path,
         };
-        let mut decisions = Vec::new();
-        if matches!(how, OnAnnounce::Prefetch | OnAnnounce::Evict) {
-            let revision = Revision::parse(key.hub, to);
-            let (hub, repo) = (key.hub, &key.repo);
-            let asked = |path: String| Resource { hub, repo: repo.clone(), revision: revision.clone(), path };
-            let (mut files, mut bytes, mut missing) = (0_u64, 0, Vec::new());
-            let mut brought = stream::iter(paths.into_iter().map(asked).map(|resource| async move {
-                let brought = self.fetcher.bring(&resource).await;
-                (resource, brought)
-            }))
-            .buffer_unordered(AT_A_TIME);
-            while let Some((resource, brought)) = brought.next().await {
-                match brought {
-                    Ok(entry) => (files, bytes) = (files + 1, bytes + entry.size),
-                    Err(NotBrought::Missing) => missing.push(resource.path),
-                    Err(error) => return Ok(Step::Again(format!("{resource}: {error}"))),
-                }
+        let resources: Vec<Resource> = paths.into_iter().map(asked).collect();
+        for resource in &resources {
+            if let Some(denied) = self.remote.denied(resource, &key.root, false) {
+                return Ok(Found::Again(format!("record {} of the deny list forbids {resource}", denied.id)));
             }
-            if files == 0 {
-                return Ok(Step::Again(format!("the hub has no file of {to} yet")));
+        }
+        let mut brought = stream::iter(resources.into_iter().map(|resource| async move {
+            let brought = self.fetcher.bring(&resource).await;
+            (resource, brought)
+        }))
+        .buffer_unordered(AT_A_TIME);
+        while let Some((resource, brought)) = brought.next().await {
+            match brought {
+                Ok(entry) => (files, bytes) = (files + 1, bytes + entry.size),
+                Err(NotBrought::Missing) => missing.push(resource.path),
+                Err(error) => return Ok(Found::Again(format!("{resource}: {error}"))),
             }
-            missing.sort();
-            decisions.push(told(Event::Fetched, format!("{files} files, {bytes} bytes")));
-            decisions.extend(missing.into_iter().map(|path| told(Event::Missing, path)));
         }
-        if self.remote.store.holds()?.iter().any(|(repo, _)| *repo == key.repo.to_string()) {
-            return Ok(Step::Parked);
+        if files == 0 {
+            return Ok(Found::Again(format!("the hub has no file of {to} yet")));
         }
-        if let Some(record) = self.live(key, &self.remote.held())? {
-            decisions.push(told(Event::Kept, format!("{record} names it")));
-            return Ok(Step::Done(decisions));
-        }
-        let now = Timestamp::now();
-        let drop_at = (how == OnAnnounce::Evict).then(|| now.plus(self.settings().grace));
-        decisions.push(Decision::Supersede(
-            key.of_revision(),
-            Superseded { by: to.to_owned(), at: now, drop_at, under: renewal.under.clone() },
-        ));
-        decisions.push(told(Event::Superseded, renewal.reason.clone()));
-        Ok(Step::Done(decisions))
+        missing.sort();
+        Ok(Found::Fetched { files, bytes, missing })
     }
 
     /// Asks the hub whether the files of a revision are still the same, and fetches those that are not.
-    async fn revalidate(&self, key: &EntryKey) -> Result<Step, StoreError> {
+    async fn compared(&self, key: &EntryKey) -> Result<Found, StoreError> {
         let stored = self.stored(key.hub, &key.repo, &key.revision)?;
         let store = &self.remote.store;
         let paths = store.paths_at(key.hub, &key.root, &key.repo, &stored)?;
@@ -189,50 +245,40 @@ impl Watcher {
         for path in paths {
             let resource =
                 Resource { hub: key.hub, repo: key.repo.clone(), revision: revision.clone(), path };
-            let held = |found: crate::cache::Found| found.current.or(found.older).map(|entry| entry.blob);
-            let before = held(self.fetcher.cache().look_up(&resource, View::Latest)?);
-            let after = if revision.is_immutable() {
-                match self.fetcher.check(&resource, None).await {
-                    crate::cache::Checked::Answered(Ok(_)) => Ok(before),
-                    crate::cache::Checked::Answered(Err(e)) if e.is_denied() => Err(NotBrought::Missing),
-                    crate::cache::Checked::Answered(Err(e)) => Err(NotBrought::Failed(e)),
-                    crate::cache::Checked::Late => return Ok(Step::Again("the hub is late".to_owned())),
-                }
-            } else {
-                self.fetcher.bring(&resource).await.map(|entry| Some(entry.blob))
+            let found = self.fetcher.cache().look_up(&resource, View::Latest)?;
+            let Some(before) = found.current.or(found.older) else { continue };
+            let after = match revision.is_immutable() {
+                true => match self.fetcher.check(&resource, None).await {
+                    Checked::Answered(Ok(said)) => Ok(is_still(&before, &said)),
+                    Checked::Answered(Err(e)) if e.is_denied() => Err(NotBrought::Missing),
+                    Checked::Answered(Err(e)) => Err(NotBrought::Failed(e)),
+                    Checked::Late => return Ok(Found::Again("the hub is late".to_owned())),
+                },
+                false => self.fetcher.bring(&resource).await.map(|entry| entry.blob == before.blob),
             };
             match after {
-                Ok(after) if after == before => same += 1,
-                Ok(_) => changed += 1,
+                Ok(true) => same += 1,
+                Ok(false) => changed += 1,
                 Err(NotBrought::Missing) => gone += 1,
-                Err(error) => return Ok(Step::Again(format!("{resource}: {error}"))),
+                Err(error) => return Ok(Found::Again(format!("{resource}: {error}"))),
             }
         }
-        let detail = format!("{same} files are the same, {changed} others were fetched, {gone} are gone");
-        Ok(Step::Done(vec![Decision::Note(of_revision(Event::Revalidated, key, detail))]))
+        let others = match revision.is_immutable() {
+            // Other bytes for an immutable revision are refused, whoever announces them.
+            true => "are others at the hub, and stay as they are here",
+            false => "others were fetched",
+        };
+        let detail = format!("{same} files are the same, {changed} {others}, {gone} are gone");
+        Ok(Found::Compared(detail))
     }
 
     /// Drops superseded revisions whose time is over, unless somebody keeps them or a record names them again.
     async fn drop_due(&self) -> Result<(), StoreError> {
-        let now = Timestamp::now();
         let store = &self.remote.store;
-        let holds = store.holds()?;
-        for (key, decided) in store.all_decided()? {
-            let Decided {
-                pinned_at: None,
-                superseded: Some(Superseded { by, drop_at: Some(at), under, .. }),
-            } = decided
-            else {
-                continue;
-            };
-            let is_held = holds.iter().any(|(repo, _)| *repo == key.repo.to_string());
-            if at > now
-                || under != self.settings().scope()
-                || is_held
-                || self.live(&key, &self.remote.held())?.is_some()
-            {
-                continue;
-            }
+        for (key, _) in store.all_decided()? {
+            // Pins, holds and what records name are looked at as they are while nobody can change them.
+            let _commit = self.commit.lock().await;
+            let Some(superseded) = self.is_due_to_go(&key)? else { continue };
             let EntryKey { hub, root, repo, revision, .. } = key.clone();
             let selector = Selector {
                 hub: Some(hub),
@@ -243,28 +289,53 @@ impl Watcher {
             };
             let removed = store.remove(&selector).await?;
             let detail = format!("{} files, {} bytes of them are free", removed.entries, removed.bytes);
-            let to = Some(by).filter(|by| !by.is_empty());
+            let to = Some(superseded.by).filter(|by| !by.is_empty());
             let note = Happening { to, ..of_revision(Event::Dropped, &key, detail) };
             self.remote.decide(vec![Decision::Reinstate(key), Decision::Note(note)]).await?;
         }
         Ok(())
     }
 
-    /// Fetches attachments of watched collections, and marks those that no record has any more for being dropped.
-    async fn fetch_attachments(&self) {
+    /// What superseded a revision that is to be dropped now.
+    fn is_due_to_go(&self, key: &EntryKey) -> Result<Option<Superseded>, StoreError> {
+        let store = &self.remote.store;
+        let Decided { pinned_at: None, superseded: Some(superseded) } = store.decided(key)? else {
+            return Ok(None);
+        };
+        let is_held = store.holds()?.iter().any(|(repo, _)| *repo == key.repo.to_string());
+        let is_late = superseded.drop_at.is_some_and(|at| at <= Timestamp::now());
+        let is_ours = superseded.under == self.settings().scope();
+        let goes = is_late && is_ours && !is_held && self.live(key, &self.remote.held())?.is_none();
+        Ok(goes.then_some(superseded))
+    }
+
+    /// Fetches attachments of watched collections, and marks those that no record has any more for being dropped. One that
+    /// cannot be had rests for a while, longer each time.
+    async fn fetch_attachments(&self, resting: &mut BTreeMap<String, (u32, Timestamp)>) {
         let held = self.remote.held();
         let root = self.settings().server.clone();
-        let missing =
-            held.attachments().filter(|file| matches!(self.remote.store.entry(&file.key(&root)), Ok(None)));
-        let missing: Vec<Resource> = missing.collect();
-        let mut brought = stream::iter(missing.into_iter().map(|file| async move {
+        let now = Timestamp::now();
+        resting.retain(|location, _| held.attachment(location).is_some());
+        let missing = held.attachments().filter(|(file, _)| {
+            matches!(self.remote.store.entry(&file.key(&root)), Ok(None))
+                && resting.get(&file.path).is_none_or(|(_, until)| *until <= now)
+        });
+        let missing: Vec<(Resource, u64)> = missing.collect();
+        let mut brought = stream::iter(missing.into_iter().map(|(file, size)| async move {
+            self.fetcher.cache().expect_size(&file, size);
             let brought = self.fetcher.bring(&file).await;
             (file, brought)
         }))
         .buffer_unordered(AT_A_TIME);
         while let Some((file, brought)) = brought.next().await {
-            if let Err(error) = brought {
-                tracing::warn!(%file, %error, "an attachment of remote settings cannot be fetched; it is tried again");
+            match brought {
+                Ok(_) => drop(resting.remove(&file.path)),
+                Err(error) => {
+                    tracing::warn!(%file, %error, "an attachment of remote settings cannot be fetched; it is tried again");
+                    let (tried, until) = resting.entry(file.path).or_default();
+                    let pause = self.settings().retry.saturating_mul(1 << (*tried).min(16)).min(MAX_PAUSE);
+                    (*tried, *until) = (*tried + 1, Timestamp::now().plus(pause));
+                }
             }
         }
         if let Err(error) = self.let_go_of_attachments(&held).await {
@@ -303,7 +374,7 @@ impl Watcher {
     fn live(&self, key: &EntryKey, held: &Held) -> Result<Option<String>, StoreError> {
         match key.hub {
             Hub::Settings => {
-                let is_attached = held.attachments().any(|file| file.revision.as_str() == key.revision);
+                let is_attached = held.attachments().any(|(file, _)| file.revision.as_str() == key.revision);
                 Ok(is_attached.then(|| key.repo.to_string()))
             }
             hub => {
@@ -435,12 +506,13 @@ impl Watcher {
         Ok(decisions)
     }
 
-    /// Drops what the deny list matches, but what is pinned; `before` is what was held until now.
+    /// Drops what the deny list matches, but what is pinned, and tells what it no longer matches that it did `before`.
     pub(super) async fn enforce_deny_list(&self, before: &Held) {
         let held = self.remote.held();
-        if held.denied == before.denied {
+        if held.denied.is_empty() && before.denied.is_empty() {
             return;
         }
+        let _commit = self.commit.lock().await;
         if let Err(error) = self.drop_denied(&held, before).await {
             tracing::warn!(%error, "what the deny list matches is blocked, and cannot be dropped yet");
         }
@@ -465,8 +537,12 @@ impl Watcher {
             })?;
         }
         let mut notes: Vec<Happening> = Vec::new();
+        let is_new = held.denied != before.denied;
         for (key, record) in found {
             let is_kept = store.decided(&key)?.pinned_at.is_some();
+            if is_kept && !is_new {
+                continue;
+            }
             if !is_kept {
                 let EntryKey { hub, root, repo, revision, path } = key.clone();
                 let (repo, revision, path) = (Some(repo.to_string()), Some(revision), Some(path));
@@ -491,6 +567,20 @@ impl Watcher {
             self.remote.decide(notes.into_iter().map(Decision::Note).collect()).await
         }
     }
+}
+
+/// Whether what a hub says of a file is true of the one that is held.
+fn is_still(held: &Entry, said: &Expectation) -> bool {
+    let is_size = said.representation.size.is_none_or(|size| size == held.size);
+    let agrees = |digest: &Digest| match digest {
+        Digest::Sha256(sha256) => *sha256 == held.blob,
+        other => {
+            let mut same =
+                held.promises.iter().filter(|p| p.digest.algorithm() == other.algorithm()).peekable();
+            same.peek().is_none() || same.any(|p| p.digest == *other)
+        }
+    };
+    is_size && said.promises.iter().all(|promise| agrees(&promise.digest))
 }
 
 /// The revision that a job puts in the place of another.

@@ -52,7 +52,8 @@ pub(super) fn merged(base: Base<'_>, set: &Changeset) -> Records {
     records
 }
 
-/// Tries every signature of a collection; `chain` gives the chain at a URL.
+/// Tries every signature of a collection; `chain` gives the chain at a URL. Until when the first good one lasts, and the
+/// URL of its chain.
 ///
 /// # Errors
 /// Why the last one is not good, or that there is none.
@@ -63,7 +64,7 @@ pub(super) fn judge(
     chain: impl Fn(&str) -> Result<Chain, BadSignature>,
     roots: &[Sha256],
     now: Timestamp,
-) -> Result<Validity, BadSignature> {
+) -> Result<(Validity, String), BadSignature> {
     let signed = signature::signed_bytes(records.values(), set.timestamp);
     let signer = signature::signer(collection);
     let mut why = BadSignature::None;
@@ -71,7 +72,7 @@ pub(super) fn judge(
         let judged = chain(&signature.x5u)
             .and_then(|chain| signature::check(&signed, &signature.value, &chain, signer, roots, now));
         match judged {
-            Ok(validity) => return Ok(validity),
+            Ok(validity) => return Ok((validity, signature.x5u)),
             Err(bad) => why = bad,
         }
     }

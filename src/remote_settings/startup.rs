@@ -6,13 +6,13 @@ use super::wire::{Unreadable, json};
 
 const MAGIC: &[u8] = b"mozLz40\0";
 /// Most bytes of the JSON.
-const MAX_JSON: usize = 128 << 20;
+const MAX_JSON: usize = 48 << 20;
 
 /// The changesets of a bundle.
 ///
 /// # Errors
 /// When it is none, or too large.
-pub fn unpack(bundle: &[u8]) -> Result<Vec<Value>, Unreadable> {
+pub(super) fn unpack(bundle: &[u8]) -> Result<Vec<Value>, Unreadable> {
     let lacks = || Unreadable::Lacks("startup bundle");
     let rest = bundle.strip_prefix(MAGIC).ok_or_else(lacks)?;
     let (size, block) = rest.split_first_chunk::<4>().ok_or_else(lacks)?;
@@ -26,7 +26,7 @@ pub fn unpack(bundle: &[u8]) -> Result<Vec<Value>, Unreadable> {
 }
 
 /// A bundle of these changesets.
-pub fn pack(sets: &[Value]) -> Vec<u8> {
+pub(super) fn pack(sets: &[Value]) -> Vec<u8> {
     let text = serde_json::to_vec(sets).expect("values of JSON are JSON");
     let size = u32::try_from(text.len()).unwrap_or(u32::MAX);
     [MAGIC, &size.to_le_bytes(), &lz4_flex::block::compress(&text)].concat()

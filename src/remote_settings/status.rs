@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,11 @@ use super::held::{CHANGESET, Held, ROOT, SERVER};
 use super::{RemoteSettings, Settings};
 use crate::model::{Collection, EntryKey, Hub, HubRoot, Renewal, Sha256, Snapshot, Timestamp};
 use crate::store::{Selector, Store, StoreError};
+
+/// How soon a collection that is not watched is fetched again for the same moment.
+const KEEP_AGAIN: Duration = Duration::from_secs(600);
+/// Collections of which that is remembered.
+const MAX_KEPT: usize = 4096;
 
 /// What the watcher has found, beside what is held.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +29,8 @@ pub(super) struct Watching {
     pub troubles: BTreeMap<Collection, String>,
     /// When the startup bundle was asked for last.
     pub bundle_tried: Timestamp,
+    /// Collections that are not watched and were to be kept, at which moment, and when that was tried.
+    pub kept: BTreeMap<Collection, (u64, Timestamp)>,
     /// When a collection was asked for last.
     pub tried: BTreeMap<Collection, Timestamp>,
 }
@@ -117,6 +125,21 @@ impl RemoteSettings {
         status.trouble = found.trouble.clone();
         status.left_alone_until = found.left_alone_until.filter(|until| *until > now);
         Ok(status)
+    }
+
+    /// Whether a collection that is not watched is fetched now to be kept; what went wrong a moment ago is not tried for
+    /// every client that asks.
+    pub(super) fn tries_to_keep(&self, collection: &Collection, at: u64, now: Timestamp) -> bool {
+        let mut watching = self.watching();
+        let tried = watching.kept.get(collection);
+        if tried.is_some_and(|(moment, when)| *moment >= at && when.age(now) < KEEP_AGAIN) {
+            return false;
+        }
+        if watching.kept.len() >= MAX_KEPT {
+            watching.kept.clear();
+        }
+        watching.kept.insert(collection.clone(), (at, now));
+        true
     }
 
     pub(super) fn watching(&self) -> std::sync::MutexGuard<'_, Watching> {

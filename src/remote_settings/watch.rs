@@ -25,6 +25,8 @@ use crate::verify::signature::{self, BadSignature, Chain};
 const DAILY: Duration = Duration::from_secs(24 * 3600);
 /// The same when its chain has less than half of its life left.
 const HOURLY: Duration = Duration::from_secs(3600);
+/// The least time between two polls that clients want.
+const LEAST: Duration = Duration::from_secs(1);
 /// Collections that are kept because clients asked for them, beside those that are watched.
 const MAX_OTHERS: u64 = 256;
 /// Most bytes of one of them.
@@ -49,6 +51,19 @@ pub(super) enum Trouble {
     Unlisted,
     /// It could not be stored.
     Store(StoreError),
+}
+
+impl Trouble {
+    /// Whether the server itself is out of order, and not one collection.
+    fn is_of_server(&self) -> bool {
+        match self {
+            Self::Failure(Failure::Down { .. }) => true,
+            Self::Status(status) => {
+                matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Trouble {
@@ -95,8 +110,9 @@ impl From<StoreError> for Trouble {
 pub struct Watcher {
     pub(super) remote: Arc<RemoteSettings>,
     pub(super) fetcher: Arc<Fetcher>,
-    /// Held by whoever takes a state over: what it compares with must be what it replaces.
-    commit: tokio::sync::Mutex<()>,
+    /// Held by whoever takes a state over, carries a job out to its end, or has an operator's decision written: what each
+    /// of them compares with must be what it replaces.
+    pub(super) commit: tokio::sync::Mutex<()>,
 }
 
 impl Watcher {
@@ -108,23 +124,34 @@ impl Watcher {
         Arc::new(Self { remote, fetcher, commit: tokio::sync::Mutex::default() })
     }
 
-    /// What it keeps up to date.
-    pub fn remote(&self) -> &Arc<RemoteSettings> {
-        &self.remote
+    /// Keeps everything as it is until the guard is dropped, for decisions of operators.
+    pub async fn exclusively(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.commit.lock().await
     }
 
     /// Polls at once, every so often, and whenever somebody wants it, until it is dropped.
     pub async fn run(self: Arc<Self>) {
-        self.enforce_deny_list(&Held::default()).await;
         loop {
+            let began = tokio::time::Instant::now();
             self.poll().await;
             // So that many caches that were started together do not ask together.
             let jittered = self.settings().interval.mul_f64(0.9 + fastrand::f64() / 5.0);
             tokio::select! {
                 () = tokio::time::sleep(jittered) => {}
-                () = self.remote.polls.wanted() => {}
+                () = self.remote.polls.wanted() => {
+                    // Clients can hear of ever later moments.
+                    if !self.remote.polls.is_for_everything() {
+                        tokio::time::sleep_until(began + LEAST).await;
+                    }
+                }
             }
         }
+    }
+
+    /// Polls here and now, for everything; for where nothing else polls.
+    pub async fn poll_everything(&self) {
+        self.remote.polls.want_everything();
+        self.poll().await;
     }
 
     /// Polls as soon as nothing else does, whatever was asked a moment ago, and has every signature renewed.
@@ -156,11 +183,14 @@ impl Watcher {
             }
         }
         self.remote.polls.end();
-        // New attachments may be wanted.
         self.remote.renewals.notify_one();
+        self.remote.attachments.notify_one();
     }
 
     async fn poll_for(&self, expected: u64, everything: bool) -> Result<(), Trouble> {
+        if let Some(left) = self.remote.left_alone() {
+            return Err(Trouble::LeftAlone(left));
+        }
         let now = Timestamp::now();
         let held = self.remote.held();
         if held.server.is_none() || held.server_at.age(now) >= DAILY {
@@ -177,8 +207,10 @@ impl Watcher {
                 Some(_) => continue,
             };
             self.note(collection, &synced);
-            if let Err(trouble @ (Trouble::LeftAlone(_) | Trouble::Failure(_))) = synced {
-                return Err(trouble);
+            // What is wrong with one collection is no reason to leave the others.
+            match synced {
+                Err(trouble) if trouble.is_of_server() => return Err(trouble),
+                _ => {}
             }
         }
         let tried = self.remote.watching().bundle_tried;
@@ -250,7 +282,7 @@ impl Watcher {
         let now = Timestamp::now();
         let chain = |url: &str| chains.get(url).map(|(chain, _)| chain.clone()).ok_or(BadSignature::NoChain);
         let roots = &self.settings().roots;
-        let validity =
+        let (validity, used) =
             judge(collection, &records, &set, chain, roots, now).map_err(|why| match unreachable {
                 Some(failure) => Trouble::Failure(failure),
                 None => Trouble::Unsigned(why),
@@ -265,13 +297,14 @@ impl Watcher {
                 next = Snapshot { checked_at: now, ..held.clone() };
             }
         }
-        let chains = chains.into_iter().map(|(url, (_, text))| (url, text)).collect();
-        self.adopt(next, chains).await
+        // The others are no more than what somebody sent.
+        let chains = chains.into_iter().filter(|(url, _)| *url == used);
+        self.adopt(next, chains.map(|(url, (_, text))| (url, text)).collect()).await
     }
 
     /// Writes a signed state down with all that it announces, publishes it, and has it acted upon.
     async fn adopt(&self, next: Snapshot, chains: BTreeMap<String, Bytes>) -> Result<(), Trouble> {
-        let _commit = self.commit.lock().await;
+        let commit = self.commit.lock().await;
         let collection = next.collection.clone();
         let before = self.remote.snapshot(&collection)?;
         if before.as_ref().is_some_and(|before| before.timestamp > next.timestamp) {
@@ -307,8 +340,10 @@ impl Watcher {
         if is_watched && is_news {
             let detail = format!("{count} records of {timestamp}");
             self.remote.tell(happening(Event::Synced, &collection.to_string(), detail));
-            self.enforce_deny_list(&old).await;
             self.remote.renewals.notify_one();
+            self.remote.attachments.notify_one();
+            drop(commit);
+            self.enforce_deny_list(&old).await;
         }
         Ok(())
     }
@@ -316,10 +351,14 @@ impl Watcher {
     /// Keeps a collection that is not watched, because a client has asked for it: it is answered from that while the
     /// server cannot be asked.
     pub async fn keep(&self, collection: Collection, at: u64) {
+        let now = Timestamp::now();
         let is_kept = match self.remote.snapshot(&collection) {
-            Ok(Some(held)) if held.timestamp >= at => return,
+            Ok(Some(held)) if held.timestamp >= at && !needs_signature(&held, held.checked_at, now) => return,
             held => held.is_ok_and(|held| held.is_some()),
         };
+        if self.remote.left_alone().is_some() || !self.remote.tries_to_keep(&collection, at, now) {
+            return;
+        }
         let has_room = is_kept || kept(self.settings(), &self.remote.store).is_ok_and(|n| n < MAX_OTHERS);
         if !has_room {
             return;
@@ -459,7 +498,10 @@ impl Watcher {
         let (chains, unreachable) = self.chains(&set, false).await;
         let chain = |url: &str| chains.get(url).map(|(chain, _)| chain.clone()).ok_or(BadSignature::NoChain);
         match judge(&collection, &records, &set, chain, &self.settings().roots, Timestamp::now()) {
-            Ok(_) => Ok(chains.into_iter().map(|(url, (_, text))| (url, text)).collect()),
+            Ok((_, used)) => {
+                let good = chains.into_iter().filter(|(url, _)| *url == used);
+                Ok(good.map(|(url, (_, text))| (url, text)).collect())
+            }
             Err(why) => Err(unreachable.map_or(Trouble::Unsigned(why), Trouble::Failure)),
         }
     }
@@ -470,17 +512,14 @@ impl Watcher {
     /// See [`Failure`]. Any status is an answer.
     pub async fn collect(&self, url: &str, limit: usize) -> Result<Collected, Failure> {
         let url = Url::parse(url).map_err(|e| Failure::Unreachable(e.into()))?;
-        let got = self.fetcher.upstream().collect(&url, None, limit).await?;
+        let got = self.fetcher.upstream().collect(&url, limit).await?;
         self.note_wish(&got);
         Ok(got)
     }
 
-    /// Asks the server, unless it asked to be left alone.
+    /// Asks the server. That it asks to be left alone with this answer holds from the next poll on.
     async fn get(&self, url: &Url, limit: usize) -> Result<Collected, Trouble> {
-        if let Some(left) = self.remote.left_alone() {
-            return Err(Trouble::LeftAlone(left));
-        }
-        let got = self.fetcher.upstream().collect(url, None, limit).await?;
+        let got = self.fetcher.upstream().collect(url, limit).await?;
         self.note_wish(&got);
         match got.status {
             StatusCode::OK => Ok(got),
@@ -491,7 +530,10 @@ impl Watcher {
     /// Notes that the server asked to be left alone.
     fn note_wish(&self, got: &Collected) {
         if let Some(wait) = got.left_alone {
-            self.remote.watching().left_alone_until = Some(Timestamp::now().plus(wait));
+            let mut watching = self.remote.watching();
+            // One wish does not shorten another.
+            watching.left_alone_until = watching.left_alone_until.max(Some(Timestamp::now().plus(wait)));
+            drop(watching);
             tracing::warn!(seconds = wait.as_secs(), "remote settings asks to be left alone");
         }
     }

@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Body as HttpBody;
 use url::Url;
 
@@ -21,6 +21,9 @@ use crate::model::{Hub, Resource};
 
 /// The longest time for which a server is left alone on its word.
 const MAX_LEFT_ALONE: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest time for one answer, from the question to its last byte.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// An answer of Remote Settings, whatever its status.
 #[derive(Clone, Debug)]
@@ -38,17 +41,17 @@ pub struct Collected {
 }
 
 impl Client {
-    /// GET of `url`, which the server of Remote Settings has, or has told of; the answer may have up to `limit` bytes.
-    /// `validator` is the tag of what is held.
+    /// GET of `url`, which the server of Remote Settings has, or has told of; the answer may have up to `limit` bytes, and
+    /// five minutes.
     ///
     /// # Errors
     /// See [`Failure`]. Any status is an answer.
-    pub async fn collect(
-        &self,
-        url: &Url,
-        validator: Option<&str>,
-        limit: usize,
-    ) -> Result<Collected, Failure> {
+    pub async fn collect(&self, url: &Url, limit: usize) -> Result<Collected, Failure> {
+        let collected = tokio::time::timeout(DEADLINE, self.collect_patiently(url, limit)).await;
+        collected.map_err(|_| Failure::TimedOut)?
+    }
+
+    async fn collect_patiently(&self, url: &Url, limit: usize) -> Result<Collected, Failure> {
         let site = Site::root(Hub::Settings);
         let home = self.home(site)?;
         let mut url = url.clone();
@@ -59,10 +62,7 @@ impl Client {
                 self.admit(asking)?;
             }
             let permit = self.permit(&url).await?;
-            let mut headers = request_headers(None);
-            if let Some(tag) = validator.and_then(|tag| HeaderValue::try_from(tag).ok()) {
-                headers.insert(header::IF_NONE_MATCH, tag);
-            }
+            let headers = request_headers(None);
             let response = self.send(asking, &home, Method::GET, &url, headers, Bytes::new()).await?;
             let (head, body) = response.into_parts();
             if !is_redirect(head.status) {

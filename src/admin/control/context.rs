@@ -18,6 +18,8 @@ pub struct Context {
     pub rules: Rules,
     /// Whether they are answered without any hub.
     pub offline: bool,
+    /// The way to the hubs, if there is one.
+    pub fetcher: Option<Arc<Fetcher>>,
     /// Remote Settings, unless it is off.
     pub mirror: Option<Mirror>,
     /// The server that runs; none where a command has opened the store itself.
@@ -36,15 +38,6 @@ pub struct Server {
     pub intercept: bool,
     /// Where operators connect.
     pub admin: SocketAddr,
-    /// The way to the hubs; offline there is none.
-    pub fetcher: Option<Arc<Fetcher>>,
     /// What was counted.
     pub telemetry: Telemetry,
-}
-
-impl Context {
-    /// The way to the hubs, if there is one.
-    pub(super) fn fetcher(&self) -> Option<&Arc<Fetcher>> {
-        self.server.as_ref()?.fetcher.as_ref()
-    }
 }

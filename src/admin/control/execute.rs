@@ -3,6 +3,7 @@
 mod explain;
 mod listing;
 mod settings;
+mod transfer;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -45,6 +46,8 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::History { model } => settings::history(&context, model.as_deref(), &sink).await,
         Command::Pin { selector } => settings::pin(&context, selector, &sink).await,
         Command::Unpin { selector } => settings::unpin(&context, selector, &sink).await,
+        Command::Survey { repo, revision } => transfer::survey(&context, &repo, &revision, &sink).await,
+        Command::Bring { files } => transfer::bring(&context, files, &sink).await,
         Command::Explain { request } => {
             blocking(store, sink.clone(), move |job| job.explain(&context, &request)).await
         }

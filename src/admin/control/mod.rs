@@ -22,7 +22,9 @@ pub use place::{Bound, bind};
 pub use server::serve;
 pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
 
-use crate::model::{Commit, Decided, Entry, EntryKey, Happening, Hub, RefKey, Sha256, Timestamp};
+use crate::model::{
+    Commit, Decided, Digest, Entry, EntryKey, Happening, Hub, RefKey, Repo, Sha256, Timestamp,
+};
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::SettingsStatus;
 use crate::store;
@@ -84,11 +86,81 @@ pub enum Command {
         /// Of what.
         selector: Selector,
     },
+    /// Tell for what a revision of Hugging Face stands, and which files that has.
+    Survey {
+        /// The repository.
+        repo: Repo,
+        /// The revision.
+        revision: String,
+    },
+    /// Bring files here that are not held, and tell what they are.
+    Bring {
+        /// Which files.
+        files: Vec<Wanted>,
+    },
     /// Tell what would be answered to a request, and why. Nothing is fetched.
     Explain {
         /// Which request.
         request: Request,
     },
+}
+
+/// A file that is to be brought here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// The hub.
+    pub hub: Hub,
+    /// The repository.
+    pub repo: Repo,
+    /// The revision at which it is kept: a commit, a version, or a mutable name of the Mozilla hub.
+    pub revision: String,
+    /// The path.
+    pub path: String,
+    /// What its bytes must be.
+    pub sha256: Option<Sha256>,
+}
+
+/// Most files of one [`Command::Bring`], so that it fits on a line.
+pub const MAX_WANTED: usize = 1000;
+
+/// A file that a hub lists.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The path.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: Option<u64>,
+    /// What it hashes to: SHA-256 of large files, the git blob id of others.
+    pub digest: Option<Digest>,
+    /// Whether it is held already, and as what.
+    pub held: Option<Sha256>,
+}
+
+/// How far a file is that is brought here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Which of the files, counted from 0.
+    pub at: usize,
+    /// Bytes of it that are here.
+    pub arrived_bytes: u64,
+    /// Its length, once known.
+    pub size_bytes: Option<u64>,
+}
+
+/// What became of a file that was to be brought here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brought {
+    /// Which of the files, counted from 0.
+    pub at: usize,
+    /// The file, if it is here.
+    pub entry: Option<Entry>,
+    /// Whether it was here before.
+    pub was_held: bool,
+    /// Whether its hub has no such file.
+    pub is_missing: bool,
+    /// Why it is not here, if it is not.
+    pub trouble: Option<String>,
 }
 
 /// A request that a client might send.
@@ -172,6 +244,26 @@ pub enum Reply {
     Happened {
         /// That.
         happening: Happening,
+    },
+    /// For what a revision stands.
+    Resolved {
+        /// The commit.
+        resolved: Commit,
+    },
+    /// A file that a hub lists.
+    Listed {
+        /// Which.
+        listed: Listed,
+    },
+    /// How far a file is.
+    Moving {
+        /// Which and how far.
+        moving: Moving,
+    },
+    /// What became of a file that was to be brought.
+    Brought {
+        /// That.
+        brought: Box<Brought>,
     },
     /// What would be answered to a request.
     Explained {
@@ -272,6 +364,8 @@ pub struct Failure {
 impl Failure {
     /// The command was not understood; also when the two ends are of different versions.
     const USAGE: u8 = 64;
+    /// There is nothing of that name.
+    const NO_INPUT: u8 = 66;
     /// Nobody is there who could say.
     const UNAVAILABLE: u8 = 69;
     /// The store could not be read or written.

@@ -124,10 +124,10 @@ pub(super) fn of(context: &Context, server: &Server, now: Timestamp) -> Status {
     let hub = |hub: Hub| HubStatus {
         hub,
         root: context.cache.roots().root(hub).clone(),
-        condition: condition(server, hub),
+        condition: condition(context, hub),
         traffic: Traffic::of(telemetry, &[Some(hub)]),
     };
-    let running = server.fetcher.as_ref().map_or_else(Vec::new, |fetcher| fetcher.running());
+    let running = context.fetcher.as_ref().map_or_else(Vec::new, |fetcher| fetcher.running());
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -149,8 +149,8 @@ pub(super) fn of(context: &Context, server: &Server, now: Timestamp) -> Status {
     }
 }
 
-fn condition(server: &Server, hub: Hub) -> Condition {
-    let Some(fetcher) = &server.fetcher else { return Condition::Offline };
+fn condition(context: &Context, hub: Hub) -> Condition {
+    let Some(fetcher) = &context.fetcher else { return Condition::Offline };
     let conditions = fetcher.upstream().conditions();
     match conditions.into_iter().find(|(of, _)| *of == hub).map(|(_, condition)| condition) {
         Some(upstream::Condition::Down { lasting, last }) => {

@@ -46,7 +46,7 @@ fn own(below: &str) -> Owner {
 
 fn context(store: &Store) -> Context {
     let cache = Cache::new(&cache::Settings::default(), Roots::default(), store.clone());
-    Context { cache, rules: Rules::default(), offline: false, mirror: None, server: None }
+    Context { cache, rules: Rules::default(), offline: false, fetcher: None, mirror: None, server: None }
 }
 
 impl Owner {

@@ -14,7 +14,7 @@ impl Job {
         let sight = Sight {
             rules: &context.rules,
             cache: &context.cache,
-            fetcher: context.fetcher().map(|fetcher| &**fetcher),
+            fetcher: context.fetcher.as_deref(),
             offline: context.offline,
             settings: context.mirror.as_ref().map(|mirror| &*mirror.remote),
         };

@@ -1,12 +1,14 @@
 //! Remote Settings, and what operators decide of revisions.
 
+use std::ops::ControlFlow;
+
 use tokio::sync::mpsc;
 
 use super::super::{Context, Failure, Reply, Selector, Summary};
 use crate::model::{Happening, Timestamp};
 use crate::proxy::Mirror;
 use crate::remote_settings as rs;
-use crate::store::StoreError;
+use crate::store::{self, StoreError};
 
 type Sink = mpsc::Sender<Reply>;
 
@@ -19,7 +21,7 @@ pub(super) async fn sync(context: &Context, sink: &Sink) -> Result<Summary, Fail
     match context.server {
         Some(_) => watcher.sync().await,
         // Nothing else polls.
-        None => watcher.poll().await,
+        None => watcher.poll_everything().await,
     }
     status(context, sink).await
 }
@@ -34,21 +36,30 @@ pub(super) async fn status(context: &Context, sink: &Sink) -> Result<Summary, Fa
 }
 
 pub(super) async fn hold(context: &Context, model: &str, sink: &Sink) -> Result<Summary, Failure> {
+    let _alone = exclusively(context).await;
+    let named = context.mirror.as_ref().is_some_and(|m| m.remote.held().revisions(model).next().is_some());
+    if !named && !is_held(context, model)? {
+        let error = format!("nothing is held of {model}, and no record of Remote Settings names it");
+        return Err(Failure { error, exit: Failure::NO_INPUT });
+    }
     let told = rs::hold(context.cache.store(), model, Timestamp::now()).await;
     done(context, told, sink).await
 }
 
 pub(super) async fn release(context: &Context, model: &str, sink: &Sink) -> Result<Summary, Failure> {
+    let _alone = exclusively(context).await;
     let told = rs::release(context.cache.store(), model, Timestamp::now()).await;
     done(context, told, sink).await
 }
 
 pub(super) async fn pin(context: &Context, selector: Selector, sink: &Sink) -> Result<Summary, Failure> {
+    let _alone = exclusively(context).await;
     let told = rs::pin(context.cache.store(), &selector.into(), Timestamp::now()).await;
     done(context, told, sink).await
 }
 
 pub(super) async fn unpin(context: &Context, selector: Selector, sink: &Sink) -> Result<Summary, Failure> {
+    let _alone = exclusively(context).await;
     let told = rs::unpin(context.cache.store(), &selector.into()).await;
     done(context, told, sink).await
 }
@@ -76,6 +87,25 @@ async fn done(
         tell(sink, Reply::Happened { happening }).await;
     }
     Ok(Summary::default())
+}
+
+/// Keeps announcements from being carried out until the guard is dropped.
+async fn exclusively(context: &Context) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+    match context.mirror.as_ref().and_then(|mirror| mirror.watcher.as_ref()) {
+        Some(watcher) => Some(watcher.exclusively().await),
+        None => None,
+    }
+}
+
+/// Whether anything is held of a model.
+fn is_held(context: &Context, model: &str) -> Result<bool, Failure> {
+    let selector = store::Selector { repo: Some(model.to_owned()), ..store::Selector::default() };
+    let mut any = false;
+    let read = context.cache.store().entries(&selector, &mut |_, _, _| {
+        any = true;
+        ControlFlow::Break(())
+    });
+    read.map(|()| any).map_err(unreadable)
 }
 
 async fn tell(sink: &Sink, reply: Reply) {

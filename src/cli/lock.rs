@@ -1,0 +1,226 @@
+//! `hubcache lock`: the file that pins every byte of the models that a project uses.
+
+mod check;
+mod diff;
+mod resolve;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::exit::{Exit, Failure, io_failure};
+use super::flags::{self, Scope};
+use super::ls::json_arg;
+use super::transfer::{self, Choice};
+use crate::transfer::ModelName;
+use crate::transfer::lock::Lock;
+
+/// The name of the argument with the file.
+pub const LOCK: &str = "lock";
+/// Its name where none is given.
+const DEFAULT: &str = "hubcache.lock";
+const MODELS: &str = "models";
+const DRY_RUN: &str = "dry-run";
+
+const LONG_ABOUT: &str = "\
+A lock file pins every byte of the models that a project uses: for each model the commit for which its revision stood, \
+and for each file its size, its SHA-256 and from where that is known. It is sorted and has a line for each file, so it can \
+be reviewed in a pull request. `hubcache preload --lock FILE` brings here what it pins.";
+
+const ADD: &str = "\
+Pin models. Large files of Hugging Face are pinned by the digest that the hub gives, without fetching them; small ones, \
+and all of the hub of Firefox, are fetched and kept. A model that is in the file already is pinned anew.";
+
+const UPDATE: &str = "\
+Ask the hubs for what the revisions stand now, and pin that. What has moved is shown before the file is written; of a \
+model that has not, no byte changes. Files are chosen by the patterns that the file has.";
+
+const CHECK: &str = "\
+Compare what is held with the lock file: whether each file is here, with the bytes that are pinned. Every byte is read, \
+unless --quick is given. It ends with 65 when something is missing or differs, and lists it.";
+
+const DIFF: &str = "\
+Compare two lock files, or two revisions of models: which files were added, removed or changed.";
+
+pub fn command() -> Command {
+    let sub = |name: &'static str, about: &'static str, long: &'static str, examples: &'static str| {
+        let command = Command::new(name).about(about).long_about(long);
+        command.after_long_help(format!("{}\n\nExamples:\n{examples}", transfer::EXPLAINED))
+    };
+    let models = || {
+        Arg::new(MODELS)
+            .value_name("MODEL")
+            .action(ArgAction::Append)
+            .help("Which models: hf:ID[@REVISION] or moz:ORG/MODEL[@REVISION]")
+    };
+    let dry_run = || {
+        Arg::new(DRY_RUN)
+            .long(DRY_RUN)
+            .short('n')
+            .action(ArgAction::SetTrue)
+            .help("Only show what would change")
+            .display_order(0)
+    };
+    let changes = || json_arg("Print an object with the models that changed: from, to, and their files");
+    let add = sub("add", "Pin models", ADD, "  hubcache lock add hf:acme/tiny@main --include '*.json'\n  hubcache lock add moz:acme/tiny@v1.0 --dtype q8")
+        .arg(models().required(true))
+        .args(transfer::choice_args())
+        .args([dry_run(), changes()]);
+    let update = sub(
+        "update",
+        "Pin what the revisions stand for now",
+        UPDATE,
+        "  hubcache lock update\n  hubcache lock update --dry-run hf:acme/tiny",
+    )
+    .arg(models())
+    .args([dry_run(), changes()]);
+    let remove = sub(
+        "remove",
+        "No longer pin models",
+        "Take models out of the file; what is held stays.",
+        "  hubcache lock remove hf:acme/tiny@main",
+    )
+    .arg(models().required(true))
+    .arg(changes());
+    let check = sub(
+        "check",
+        "Compare what is held with the file",
+        CHECK,
+        "  hubcache lock check\n  hubcache lock check --quick --lock tests/hubcache.lock",
+    )
+    .arg(
+        Arg::new(check::QUICK)
+            .long(check::QUICK)
+            .action(ArgAction::SetTrue)
+            .help("Compare what the index says, and read no files")
+            .display_order(0),
+    )
+    .arg(json_arg("Print an object: ok, checked, missing, differs, damaged"));
+    let diff = sub(
+        "diff",
+        "Compare two lock files or revisions",
+        DIFF,
+        "  hubcache lock diff old.lock new.lock\n  hubcache lock diff hf:acme/tiny@v1 hf:acme/tiny@main",
+    )
+    .arg(Arg::new(diff::BEFORE).value_name("BEFORE").required(true).help("A lock file, or a MODEL"))
+    .arg(Arg::new(diff::AFTER).value_name("AFTER").required(true).help("A lock file, or a MODEL"))
+    .arg(changes());
+    let with_lock = |command: Command| {
+        let lock = Arg::new(LOCK)
+            .long(LOCK)
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .default_value(DEFAULT)
+            .help("The lock file")
+            .display_order(0);
+        flags::add(command.arg(lock).arg(transfer::quiet_arg()), Scope::Store)
+    };
+    let diff = flags::add(diff.arg(transfer::quiet_arg()), Scope::Store);
+    Command::new(LOCK)
+        .about("The file that pins every byte of models")
+        .long_about(LONG_ABOUT)
+        .after_long_help(
+            "Examples:\n  hubcache lock add hf:acme/tiny\n  hubcache lock update\n  hubcache lock check",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([add, update, remove, check].map(with_lock))
+        .subcommand(diff)
+}
+
+pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("add", m)) => add(m),
+        Some(("update", m)) => update(m),
+        Some(("remove", m)) => remove(m),
+        Some(("check", m)) => check::run(m),
+        Some(("diff", m)) => diff::run(m),
+        _ => unreachable!("clap accepts the commands above and requires one"),
+    }
+}
+
+/// Reads a lock file.
+pub fn read(path: &Path) -> Result<Lock, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(
+            Exit::NoInput,
+            format!(
+                "there is no {}; `hubcache lock add MODEL --lock {}` makes one",
+                path.display(),
+                path.display()
+            ),
+        ),
+        _ => io_failure(format_args!("{} cannot be read", path.display()), &error),
+    })?;
+    Lock::parse(&text)
+        .map_err(|why| Failure::new(Exit::Data, format!("{} is no lock file: {why}", path.display())))
+}
+
+fn path(matches: &ArgMatches) -> &Path {
+    matches.get_one::<PathBuf>(LOCK).map_or(Path::new(DEFAULT), PathBuf::as_path)
+}
+
+fn models(matches: &ArgMatches) -> Result<Vec<ModelName>, Failure> {
+    matches.get_many::<String>(MODELS).into_iter().flatten().map(|text| transfer::model(text)).collect()
+}
+
+/// Writes by renaming, so that nobody reads half a file.
+fn write(path: &Path, lock: &Lock) -> Result<(), Failure> {
+    let fail = |error: io::Error| io_failure(format_args!("{} cannot be written", path.display()), &error);
+    let mut half = path.as_os_str().to_owned();
+    half.push(".new");
+    fs::write(&half, lock.print()).map_err(fail)?;
+    fs::rename(&half, path).map_err(fail)
+}
+
+/// Shows what changes between two locks, and writes the second unless that was not wanted.
+fn conclude(matches: &ArgMatches, before: &Lock, after: &Lock) -> Result<(), Failure> {
+    diff::show(before, after, matches.get_flag("json"), transfer::is_quiet(matches))?;
+    let only_shown = matches.try_get_one::<bool>(DRY_RUN).ok().flatten().copied().unwrap_or(false);
+    if only_shown || before == after && path(matches).exists() { Ok(()) } else { write(path(matches), after) }
+}
+
+fn add(matches: &ArgMatches) -> Result<(), Failure> {
+    let config = flags::load(matches, Scope::Store)?.config;
+    let before = if path(matches).exists() { read(path(matches))? } else { Lock::default() };
+    let choice = Choice::of(matches)?;
+    let mut after = before.clone();
+    for name in models(matches)? {
+        let locked = resolve::resolve(&config, &name, &choice, transfer::is_quiet(matches))?;
+        after.models.insert(name, locked);
+    }
+    conclude(matches, &before, &after)
+}
+
+fn update(matches: &ArgMatches) -> Result<(), Failure> {
+    let config = flags::load(matches, Scope::Store)?.config;
+    let before = read(path(matches))?;
+    let mut names = models(matches)?;
+    if names.is_empty() {
+        names = before.models.keys().cloned().collect();
+    }
+    let mut after = before.clone();
+    for name in names {
+        let Some(locked) = before.models.get(&name) else { return Err(not_in(&name, matches)) };
+        let locked = resolve::update(&config, &name, locked, transfer::is_quiet(matches))?;
+        after.models.insert(name, locked);
+    }
+    conclude(matches, &before, &after)
+}
+
+fn remove(matches: &ArgMatches) -> Result<(), Failure> {
+    let before = read(path(matches))?;
+    let mut after = before.clone();
+    for name in models(matches)? {
+        if after.models.remove(&name).is_none() {
+            return Err(not_in(&name, matches));
+        }
+    }
+    conclude(matches, &before, &after)
+}
+
+fn not_in(name: &ModelName, matches: &ArgMatches) -> Failure {
+    Failure::new(Exit::NoInput, format!("{name} is not in {}", path(matches).display()))
+}

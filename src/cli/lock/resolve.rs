@@ -1,0 +1,102 @@
+//! What a model is now, as a lock pins it.
+
+use super::super::exit::{Exit, Failure};
+use super::super::transfer::{self, Choice, Watcher};
+use crate::admin::control::{Brought, Wanted};
+use crate::config::Config;
+use crate::model::{Digest, Entry, Promise, Standing};
+use crate::transfer::lock::{Locked, LockedFile, Origin};
+use crate::transfer::{ModelName, Selection};
+
+/// Asks the hub what a model is. What only its bytes can tell is fetched, and kept.
+pub fn resolve(config: &Config, name: &ModelName, choice: &Choice, quiet: bool) -> Result<Locked, Failure> {
+    let say = |text: &str| {
+        if !quiet {
+            eprintln!("{text}");
+        }
+    };
+    let survey = transfer::survey(config, name, choice, &say)?;
+    let has_list = survey.commit.is_some();
+    let (chosen, rest): (Vec<_>, Vec<_>) =
+        survey.files.into_iter().partition(|file| choice.selection.has(&file.path));
+    let mut locked = Locked {
+        commit: survey.commit.clone(),
+        include: choice.selection.include().to_vec(),
+        exclude: choice.selection.exclude().to_vec(),
+        left_out: has_list.then(|| rest.into_iter().map(|file| file.path).collect()),
+        ..Locked::default()
+    };
+    let revision = locked.kept_at(name).to_owned();
+    let mut unknown = Vec::new();
+    for file in chosen {
+        match (file.digest, file.size) {
+            (Some(Digest::Sha256(sha256)), Some(size)) => {
+                locked.files.insert(file.path, LockedFile { size, sha256, from: Origin::Lfs });
+            }
+            _ => unknown.push(Wanted {
+                hub: name.hub,
+                repo: name.repo.clone(),
+                revision: revision.clone(),
+                path: file.path,
+                sha256: None,
+            }),
+        }
+    }
+    let brought = transfer::bring(config, &unknown, &mut Watcher::new(quiet, 0))?;
+    let mut absent = 0;
+    for (wanted, brought) in unknown.iter().zip(brought) {
+        match brought {
+            Brought { entry: Some(entry), trouble: None, .. } => {
+                locked.files.insert(wanted.path.clone(), pinned(&entry));
+            }
+            Brought { is_missing: true, .. } if !survey.is_complete => absent += 1,
+            Brought { trouble, is_missing, .. } => {
+                let exit = if is_missing { Exit::NoInput } else { Exit::TryAgain };
+                let why = trouble.unwrap_or_default();
+                return Err(Failure::new(
+                    exit,
+                    format!("{name}/{}: {why}; nothing was written", wanted.path),
+                ));
+            }
+        }
+    }
+    if !has_list && !survey.is_complete {
+        say(&format!(
+            "{name}: {} of {} names that were tried are there",
+            unknown.len() - absent,
+            unknown.len()
+        ));
+    }
+    if locked.files.is_empty() {
+        return Err(Failure::new(
+            Exit::NoInput,
+            format!("{name} has no file that is meant; nothing was written"),
+        ));
+    }
+    Ok(locked)
+}
+
+/// The same by the choice that a lock has; what has not moved stays as it is.
+pub fn update(config: &Config, name: &ModelName, locked: &Locked, quiet: bool) -> Result<Locked, Failure> {
+    let selection = Selection::new(locked.include.clone(), locked.exclude.clone());
+    let selection = selection.map_err(|why| Failure::new(Exit::Data, format!("{name}: {why}")))?;
+    let choice = match locked.commit {
+        Some(_) => Choice::these(selection, Vec::new()),
+        None => Choice::these(selection, locked.files.keys().cloned().collect()),
+    };
+    if let Some(commit) = &locked.commit
+        && transfer::survey(config, name, &choice, &|_| {})?.commit.as_ref() == Some(commit)
+    {
+        return Ok(locked.clone());
+    }
+    resolve(config, name, &choice, quiet)
+}
+
+/// A file that is held, as it is pinned.
+fn pinned(entry: &Entry) -> LockedFile {
+    // The strongest promise that was compared: the first that the bytes were held against.
+    let compared: Option<&Promise> = entry.promises.first().filter(|_| entry.standing == Standing::Verified);
+    let is_sha256 = compared.is_some_and(|promise| matches!(promise.digest, Digest::Sha256(_)));
+    let from = Origin::of(compared.map(|promise| promise.by), is_sha256);
+    LockedFile { size: entry.size, sha256: entry.blob, from }
+}

@@ -1,0 +1,11 @@
+//! Models as a whole: which files belong to one, and the lock file that pins every byte of them.
+//!
+//! Pure: what a hub lists, and what is held, comes in; what is to be brought, and what a lock says, comes out. The
+//! commands of the program ask the process that owns the data directory for the rest.
+
+pub mod lock;
+mod named;
+mod select;
+
+pub use named::{BadModel, ModelName};
+pub use select::{BadPattern, DTYPES, Selection, candidates};
