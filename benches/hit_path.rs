@@ -157,7 +157,7 @@ fn proxy(stored: &Stored) -> Arc<Proxy> {
     let fetcher = Fetcher::new(settings, Arc::clone(&held), Arc::new(hubs), telemetry.clone());
     // Long enough that the branch is not asked about again, however slow the machine.
     let rules = Rules { ref_ttl: std::time::Duration::from_secs(24 * 3600), ..Rules::default() };
-    Proxy::new(rules, Forwarding::default(), held, Some(fetcher), telemetry, None)
+    Proxy::new(rules, Forwarding::default(), held, Some(fetcher), telemetry, None, None)
 }
 
 /// A request as the Python clients send it, and the status that it is to be answered with.

@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::listen::{self, Drained, Interceptor, Speaks, authority};
 use crate::model::Timestamp;
 use crate::policy::{Asker, Denial};
-use crate::proxy::{Forwarding, Handled, Mirror, Proxy};
+use crate::proxy::{Forwarding, Frozen, Handled, Mirror, Proxy};
 use crate::remote_settings::{self, RemoteSettings, Watcher};
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -120,17 +120,22 @@ impl std::error::Error for Error {
     }
 }
 
-/// Serves until a signal says stop; `ready` is called once, when clients can connect.
+/// Serves until a signal says stop; `ready` is called once, when clients can connect. Where a lock is given, nothing
+/// else is served.
 ///
 /// # Errors
 /// When a part cannot start, or fails before the end.
-pub async fn run(config: Config, ready: impl FnOnce(Ready)) -> Result<(), Error> {
+pub async fn run(
+    config: Config,
+    frozen: Option<Arc<Frozen>>,
+    ready: impl FnOnce(Ready),
+) -> Result<(), Error> {
     // Before anything that a signal should stop in good order.
     let mut signals = Signals::install().map_err(Error::Signals)?;
     raise_file_limit(config.listen.limits.max_connections);
     // First of all, because a second process is told who owns the directory rather than which port is taken.
     let store = open(config.store.clone()).await?;
-    let mut service = match Service::start(config, store.clone()).await {
+    let mut service = match Service::start(config, frozen, store.clone()).await {
         Ok(service) => service,
         Err(error) => {
             store.close().await;
@@ -175,9 +180,10 @@ const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
-    async fn start(config: Config, store: Store) -> Result<Self, Error> {
+    async fn start(config: Config, frozen: Option<Arc<Frozen>>, store: Store) -> Result<Self, Error> {
         let Config {
             offline,
+            frozen: _,
             listen,
             egress,
             admin,
@@ -221,6 +227,7 @@ impl Service {
             listen_tls: ready.listen_tls,
             intercept: forwarding.intercept,
             admin: ready.admin,
+            frozen: frozen.clone(),
             telemetry: telemetry.clone(),
         };
         let (cache, rules, server) = (Arc::clone(&held), policy.clone(), Some(Arc::new(server)));
@@ -228,7 +235,7 @@ impl Service {
         let context = Context { cache, rules, offline, fetcher: fetcher_of, mirror: mirror_of, server };
         let watcher = mirror.as_ref().and_then(|mirror| mirror.watcher.clone());
         let door = Arc::new(Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone()));
-        let proxy = Proxy::new(policy, forwarding, held, fetcher.clone(), telemetry, mirror);
+        let proxy = Proxy::new(policy, forwarding, held, fetcher.clone(), telemetry, mirror, frozen);
 
         let bound = control::bind(&data.dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, context));

@@ -64,6 +64,8 @@
 //! - **Document** ([`model::Document`]): the answer to a question, or that there is no such file, as it is kept.
 //! - **Plan** ([`policy::Plan`]): what policy decided for a request.
 //! - **Fetcher** ([`cache::Fetcher`]): everything that goes upstream. Offline there is none.
+//! - **Lock** ([`transfer::lock::Lock`]): the file that pins every byte of models. **Frozen** ([`proxy::Frozen`]): served
+//!   from a lock alone; what is asked for beyond it is a **lack**.
 //! - **View** ([`cache::View`]): how a branch is read, as the hub said last or, while no hub can be asked, as the commit
 //!   at which it **stands** ([`policy::settle`]).
 //! - **Fill**: the task that downloads, verifies and stores a file. It fetches **stretches** in **lanes**, and one try

@@ -33,6 +33,7 @@ mod fills;
 #[cfg(feature = "real-clients")]
 mod firefox;
 mod forward;
+mod frozen;
 mod hits;
 mod hygiene;
 mod locks;

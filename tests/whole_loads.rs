@@ -1,7 +1,7 @@
 //! Whole repositories, and what programs make of them, through the program: cold, warm, many at once, over a hub
 //! that cuts, and without a hub. Whatever the client, everything comes from here and nothing from the Xet store.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{drivers, support, tiny_model};
 use drivers::{Client, Files, HuggingFaceHub, Repository, Tokens};
@@ -14,6 +14,9 @@ const MODEL: &str = "acme/tiny";
 
 /// The file at which tests aim their faults; the largest one, and the Xet store has it.
 const WEIGHTS: &str = "model.safetensors";
+
+/// A file that a lock leaves out.
+const LEFT_OUT: &str = "left-out.bin";
 
 /// Longer than any test: what a branch means is asked once.
 const FOR_GOOD: &str = "1h";
@@ -119,28 +122,28 @@ macro_rules! scenarios {
 
 scenarios! {
     whole_repositories_huggingface_hub_0_36_2 = Client::HuggingFaceHub("0.36.2") => [
-        cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
+        cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, frozen, cut_and_resumed
     ];
     whole_repositories_huggingface_hub_1_33_0 = Client::HuggingFaceHub("1.33.0") => [
-        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
+        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, frozen, cut_and_resumed
     ];
     whole_repositories_huggingface_hub_2_4_0 = Client::HuggingFaceHub("2.4.0") => [
-        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
+        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, frozen, cut_and_resumed
     ];
     whole_repositories_hf_hub = Client::HfHub => [
-        cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
+        cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, frozen, cut_and_resumed
     ];
     whole_repositories_hf_hub_1 = Client::HfHub1 => [
-        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, cut_and_resumed
+        drawn_to_the_xet_store, cold_then_warm, eight_at_once, revalidated, without_the_hub, offline, frozen, cut_and_resumed
     ];
     huggingface_hub_0_36_2 = HuggingFaceHub("0.36.2") => [
-        hf_download, dataset_and_pull_request, auto_classes, told_when_offline
+        hf_download, dataset_and_pull_request, auto_classes, told_when_offline, told_when_frozen
     ];
     huggingface_hub_1_33_0 = HuggingFaceHub("1.33.0") => [
-        hf_download, dataset_and_pull_request, auto_classes, told_when_offline
+        hf_download, dataset_and_pull_request, auto_classes, told_when_offline, told_when_frozen
     ];
     huggingface_hub_2_4_0 = HuggingFaceHub("2.4.0") => [
-        hf_download, dataset_and_pull_request, auto_classes, told_when_offline, many_files
+        hf_download, dataset_and_pull_request, auto_classes, told_when_offline, told_when_frozen, many_files
     ];
 }
 
@@ -234,6 +237,53 @@ fn told_when_offline(client: HuggingFaceHub) {
         for words in ["offline", "curl -fsS", repository] {
             assert!(told.stderr.contains(words), "{words:?} is not in\n{}", told.stderr);
         }
+    }
+    assert_eq!(hub.requests().len(), 0, "{}", hub.journal());
+}
+
+/// Everything but one file is locked and held, the hub has moved on, and the server is frozen.
+fn freeze(hub: &ScriptedHub, daemon: &mut Daemon, lock: &TempDir) {
+    let path = lock.path().join("hubcache.lock");
+    let path = path.to_str().expect("a path of ours");
+    let model = format!("hf:{MODEL}");
+    for arguments in [&["lock", "add", &model, "--exclude", LEFT_OUT][..], &["preload"]] {
+        let output = daemon.command(&[arguments, &["--lock", path]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    hub.hf(MODEL).commit([File::small("moved.txt", "on")]);
+    daemon.restart_with(&[("upstream.frozen", "true"), ("upstream.lock", path)]);
+    hub.clear();
+}
+
+/// What the lock pins is loaded as a whole, whatever the hub has now; what it leaves out fails at once, and by name.
+fn frozen(client: Client) {
+    let files = files_for(client);
+    let more = [File::small(LEFT_OUT, "not pinned")];
+    let all: Vec<File> = files.iter().cloned().chain(more).collect();
+    let (hub, mut daemon) = start(&all, FOR_GOOD);
+    freeze(&hub, &mut daemon, &scratch());
+    let got = client.whole(&daemon.url(), scratch().path(), MODEL).expect("all that is pinned");
+    assert_files(&got, &files);
+    let began = Instant::now();
+    let told = client.fetch(&daemon.url(), scratch().path(), MODEL, &[LEFT_OUT]).expect_err("it is left out");
+    assert!(began.elapsed() < WITHOUT_RETRIES, "{told}");
+    // The older clients keep what they were told to themselves: hf-hub tells the status only, and huggingface_hub 0.36
+    // puts it into the cause of its exception. The server's own log names the file in any case.
+    let is_silent = matches!(client, Client::HfHub | Client::HuggingFaceHub("0.36.2"));
+    assert!(is_silent || told.contains(LEFT_OUT), "{told}");
+    daemon.wait_for_log(&format!("{MODEL}@main/{LEFT_OUT}"));
+    assert_eq!(hub.requests().len(), 0, "{}", hub.journal());
+}
+
+/// The program `hf` shows the command that would add what is left out.
+fn told_when_frozen(client: HuggingFaceHub) {
+    let (hub, mut daemon) = start(&files(1), FOR_GOOD);
+    freeze(&hub, &mut daemon, &scratch());
+    let of = Repository::model("acme/other");
+    let told = client.hf_download(&daemon.url(), scratch().path(), of).expect_err("it is not locked");
+    assert!(told.after < WITHOUT_RETRIES, "{told:?}");
+    for words in ["hubcache lock add hf:acme/other@main", "the lock file does not have"] {
+        assert!(told.stderr.contains(words), "{words:?} is not in\n{}", told.stderr);
     }
     assert_eq!(hub.requests().len(), 0, "{}", hub.journal());
 }

@@ -101,7 +101,9 @@ impl Cache {
             }
         }
         let tree = self.tree(&file.repo, commit)?;
-        Ok(tree.filter(|tree| tree.file(&file.path).is_none()).map(|_| Arc::new(not_listed(commit))))
+        Ok(tree
+            .filter(|tree| tree.file(&file.path).is_none())
+            .map(|_| Arc::new(api::entry_not_found(commit))))
     }
 
     /// That a folder is not there, concluded from the list of all files of its commit; said as the hub says it of the
@@ -194,19 +196,6 @@ fn no_folder(commit: &Commit, message: &str) -> Document {
         content_type: Some("application/json; charset=utf-8".to_owned()),
         error_message: Some(message.to_owned()),
         body: serde_json::json!({ "error": message }).to_string().into(),
-        ..not_listed(commit)
-    }
-}
-
-fn not_listed(commit: &Commit) -> Document {
-    const TEXT: &str = "Entry not found";
-    Document {
-        status: 404,
-        content_type: Some("text/plain; charset=utf-8".to_owned()),
-        commit: Some(commit.clone()),
-        error_code: Some("EntryNotFound".to_owned()),
-        error_message: Some(TEXT.to_owned()),
-        body: TEXT.as_bytes().into(),
-        ..Document::default()
+        ..api::entry_not_found(commit)
     }
 }

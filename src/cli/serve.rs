@@ -1,12 +1,17 @@
 //! `hubcache serve`: the proxy itself.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
 
 use super::exit::{Failure, io_failure};
 use super::flags::{self, Scope};
+use super::lock;
 use crate::app::{self, Ready};
+use crate::proxy::Frozen;
 
 const LONG_ABOUT: &str = "\
 Serve model files to clients: from the data directory what is held, from the hub what is not, each file downloaded \
@@ -31,6 +36,9 @@ Examples:
 
   In front of an inner mirror with a private certificate authority
     hubcache serve --hub huggingface=https://hf.example.org --ca-bundle /etc/ssl/example.pem
+
+  For a test suite: exactly what a lock file pins, with no network
+    hubcache serve --frozen --lock hubcache.lock --missing-report missing.txt
 
   On free ports, which the line on stdout tells
     hubcache serve --listen 127.0.0.1:0 --admin 127.0.0.1:0
@@ -58,7 +66,25 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| io_failure("the threads of the server cannot be started", &error))?;
-    Ok(runtime.block_on(app::run(loaded.config, announce))?)
+    let frozen =
+        loaded.config.frozen.as_ref().map(|frozen| (frozen.lock.clone(), frozen.missing_report.clone()));
+    let Some((path, report)) = frozen else {
+        return Ok(runtime.block_on(app::run(loaded.config, None, announce))?);
+    };
+    let frozen = Frozen::new(lock::read(&path)?, &path);
+    tracing::info!(lock = %path.display(), "frozen: what the lock file pins is served, and nothing else");
+    runtime.block_on(app::run(loaded.config, Some(Arc::clone(&frozen)), announce))?;
+    tell_missing(&frozen, report.as_deref())
+}
+
+/// Says what was asked for and not served.
+fn tell_missing(frozen: &Frozen, report: Option<&Path>) -> Result<(), Failure> {
+    if frozen.lacking() > 0 {
+        tracing::warn!(files = frozen.lacking(), "not everything that was asked for is pinned and held");
+    }
+    let Some(path) = report else { return Ok(()) };
+    let written = File::create(path).and_then(|file| frozen.report(&mut io::BufWriter::new(file)));
+    written.map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
 }
 
 /// Whoever started the server waits for this line.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::keys::{
     Admin, Cache, Egress, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Settings, Store, Upstream,
 };
-use super::{Config, Problem, Values};
+use super::{Config, Frozen, Problem, Values};
 use crate::listen::Access;
 use crate::model::{Hub, HubRoot, OnAnnounce, Roots, known_hosts};
 use crate::policy::egress::Pattern;
@@ -21,8 +21,11 @@ pub fn config(values: &Values) -> Config {
     let (mozilla, huggingface) = (HubMozilla::from(values), HubHuggingFace::from(values));
     let settings = settings(Settings::from(values), mozilla.on_announce, huggingface.on_announce);
     let server = settings.as_ref().map(|settings| settings.server.clone());
+    let frozen = hubs.lock.clone().filter(|_| hubs.frozen);
+    let frozen = frozen.map(|lock| Frozen { lock, missing_report: hubs.missing_report.clone() });
     Config {
-        offline: hubs.offline,
+        offline: hubs.offline || frozen.is_some(),
+        frozen,
         listen: listen(Listen::from(values), Intercept::from(values), &store),
         egress: egress(Egress::from(values), &said),
         admin: admin(Admin::from(values)),
@@ -61,6 +64,19 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
         }
     }
     let upstream = Upstream::from(values);
+    match (upstream.frozen, &upstream.lock) {
+        (true, None) => {
+            let text =
+                "upstream.frozen needs the lock file that is to be served: --lock FILE (upstream.lock)";
+            problems
+                .push(Problem { origin: values.origin("upstream.frozen").clone(), text: text.to_owned() });
+        }
+        (false, Some(_)) => {
+            let text = "upstream.lock is served only by a frozen server: --frozen (upstream.frozen)";
+            problems.push(Problem { origin: values.origin("upstream.lock").clone(), text: text.to_owned() });
+        }
+        _ => {}
+    }
     if upstream.backoff > upstream.backoff_max {
         let text = "upstream.backoff is longer than upstream.backoff_max".to_owned();
         problems.push(Problem { origin: values.origin("upstream.backoff").clone(), text });

@@ -266,6 +266,13 @@ settings! {
     ["upstream"] Upstream {
         /// No hub is ever asked: what is held is served, and what is not is refused with the command that would bring it.
         offline: bool = "false" as "offline";
+        /// Only what a lock file pins is served, each file after it was read and hashed, and no hub is ever asked.
+        frozen: bool = "false" as "frozen";
+        /// The lock file that a frozen server serves.
+        lock: Option<PathBuf> = "none" as "lock";
+        /// A file to which a frozen server writes at its end what was asked for and not served: what, how often, why, and
+        /// what would help, with tabs between.
+        missing_report: Option<PathBuf> = "none" as "missing-report";
         /// A parent proxy through which hubs are reached. Without it HTTPS_PROXY is read, for hubs over TLS.
         proxy: Option<ProxyAddress> = "none";
         /// Hosts that are reached past the parent proxy: names, which stand for all below them too, addresses, networks.

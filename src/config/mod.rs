@@ -28,6 +28,8 @@ use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, ups
 pub struct Config {
     /// Whether there is no way to the hubs.
     pub offline: bool,
+    /// The lock that alone is served, if one is.
+    pub frozen: Option<Frozen>,
     /// The listener that clients talk to.
     pub listen: listen::Settings,
     /// Where connections may go.
@@ -46,6 +48,15 @@ pub struct Config {
     pub policy: policy::Rules,
     /// The log on stderr.
     pub log: telemetry::log::Settings,
+}
+
+/// What a frozen server works with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frozen {
+    /// The lock file.
+    pub lock: PathBuf,
+    /// Where to write at the end what was asked for and not served.
+    pub missing_report: Option<PathBuf>,
 }
 
 /// Settings that were read, and where each of them came from.

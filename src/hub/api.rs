@@ -66,10 +66,29 @@ pub fn document(
         error_message: told("x-error-message"),
         next: next_page(root, headers),
         total: told("x-total-count"),
-        etag: format!("\"{}\"", hex(&Sha256::digest(&body)[..16])),
+        etag: etag(&body),
         validator: text(headers, header::ETAG),
         learned_at: now,
         body,
+    }
+}
+
+/// An entity tag of a body as it is here, with its quotes.
+pub fn etag(body: &[u8]) -> String {
+    format!("\"{}\"", hex(&Sha256::digest(body)[..16]))
+}
+
+/// The hub's own answer for a path that a commit does not have.
+pub fn entry_not_found(commit: &Commit) -> Document {
+    const TEXT: &str = "Entry not found";
+    Document {
+        status: 404,
+        content_type: Some("text/plain; charset=utf-8".to_owned()),
+        commit: Some(commit.clone()),
+        error_code: Some("EntryNotFound".to_owned()),
+        error_message: Some(TEXT.to_owned()),
+        body: TEXT.as_bytes().into(),
+        ..Document::default()
     }
 }
 

@@ -6,6 +6,7 @@ mod huggingface;
 mod json;
 mod link;
 mod mozilla;
+pub mod pinned;
 mod settings;
 mod xet;
 

@@ -57,6 +57,8 @@ pub enum Outcome {
     Guarded,
     /// 403: not held, and there is no way to a hub.
     Offline,
+    /// 403: frozen, and the lock file does not pin it, or it is not held as pinned.
+    Unpinned,
     /// 504: the hub could not be reached, or is down; 502: it did not speak HTTP as it must.
     Unreachable,
     /// 504: the hub did not answer in time.
@@ -90,7 +92,7 @@ pub enum AnsweredBy {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
@@ -117,6 +119,7 @@ impl Outcome {
         Self::OutOfRange,
         Self::Guarded,
         Self::Offline,
+        Self::Unpinned,
         Self::Unreachable,
         Self::TimedOut,
         Self::Corrupt,
@@ -157,6 +160,7 @@ impl Outcome {
             Self::OutOfRange => "out-of-range",
             Self::Guarded => "guarded",
             Self::Offline => "offline",
+            Self::Unpinned => "unpinned",
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timed-out",
             Self::Corrupt => "corrupt",
@@ -183,6 +187,7 @@ impl Outcome {
             | Self::Refused
             | Self::Guarded
             | Self::Offline
+            | Self::Unpinned
             | Self::Unreachable
             | Self::TimedOut
             | Self::Corrupt

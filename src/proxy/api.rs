@@ -35,9 +35,10 @@ impl Proxy {
             Err(Unread::Unknown(sent)) => return self.hand_on(&head, sent, Outcome::Passed).await,
         };
         let asked = Asked::new(&head);
-        let reply = match &self.fetcher {
-            Some(fetcher) => self.answered(fetcher, &question, &asked, sent).await,
-            None => self.held_document(&question, &asked),
+        let reply = match (&self.frozen, &self.fetcher) {
+            (Some(frozen), _) => self.frozen_question(frozen, &question, &asked),
+            (None, Some(fetcher)) => self.answered(fetcher, &question, &asked, sent).await,
+            (None, None) => self.held_document(&question, &asked),
         };
         if asked.head_only { status::without_body(reply) } else { reply }
     }

@@ -15,7 +15,7 @@ use steps::{Situation, private};
 
 use super::api::{ask as ask_document, first_question};
 use super::file::ask as ask_file;
-use super::{Asked, rejected, status, upload, view};
+use super::{Asked, Frozen, rejected, status, upload, view};
 use crate::cache::{Cache, Fetcher, FoundDocument, View};
 use crate::model::{Hub, Outcome, Question, Resource, Timestamp, Topic};
 use crate::policy::{Ask, Check, Plan, Rules, plan};
@@ -35,6 +35,8 @@ pub struct Sight<'a> {
     pub fetcher: Option<&'a Fetcher>,
     /// Whether requests are answered without any hub.
     pub offline: bool,
+    /// The lock that alone is served, if one is.
+    pub frozen: Option<&'a Frozen>,
     /// Remote Settings, if it is mirrored.
     pub settings: Option<&'a RemoteSettings>,
 }
@@ -133,6 +135,11 @@ impl Sight<'_> {
         let held = [found.facts(), alone.facts()];
         let steps =
             self.steps(&facts, ask, asked, |check| plan(self.rules, ask, held[at(check)], check, now), now);
+        let frozen = self.frozen.filter(|_| Hub::MODELS.contains(&resource.hub));
+        let steps = match frozen {
+            Some(frozen) => vec![frozen.file_step(self.cache, resource)?],
+            None => steps,
+        };
         Ok((Addressed::File(Box::new(facts)), steps))
     }
 
@@ -149,7 +156,9 @@ impl Sight<'_> {
         let held = [found.facts(), alone.facts()];
         let mut steps =
             self.steps(&facts, ask, asked, |check| plan(self.rules, ask, held[at(check)], check, now), now);
-        if let Topic::Paths { .. } = question.topic {
+        if let Some(frozen) = self.frozen {
+            steps = vec![frozen.question_step(question)];
+        } else if let Topic::Paths { .. } = question.topic {
             let why = "which paths are meant stands in the body of the request, which is not known here";
             steps = vec![Step::new(Action::Ask, why.to_owned()).when("unless the answer is held")];
         } else if let Some(first) = self.first(question, ask, &found, &steps) {

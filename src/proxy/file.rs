@@ -48,9 +48,11 @@ impl Proxy {
         if self.is_same_for_all(resource) && hot::is_plain(parts) {
             asked.seen = parts.extensions.get::<Visit>().map(|visit| visit.seen);
         }
-        let reply = match &self.fetcher {
-            Some(fetcher) => self.planned(fetcher, resource, &asked).await,
-            None => self.held(resource, &asked).await,
+        let frozen = self.frozen.as_ref().filter(|_| Hub::MODELS.contains(&resource.hub));
+        let reply = match (frozen, &self.fetcher) {
+            (Some(frozen), _) => self.frozen_file(frozen, resource, &asked).await,
+            (None, Some(fetcher)) => self.planned(fetcher, resource, &asked).await,
+            (None, None) => self.held(resource, &asked).await,
         };
         if asked.head_only { status::without_body(reply) } else { reply }
     }
@@ -170,7 +172,7 @@ impl Proxy {
     }
 
     /// Serves what is held.
-    async fn serve(
+    pub(super) async fn serve(
         &self,
         resource: &Resource,
         asked: &Asked<'_>,

@@ -9,6 +9,7 @@ mod api;
 pub mod explain;
 mod file;
 mod forward;
+mod frozen;
 mod hot;
 mod offline;
 mod pac;
@@ -38,6 +39,7 @@ use crate::request::{
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
 pub use forward::{Forwarding, Passage, XET_HOSTS};
+pub use frozen::Frozen;
 use hot::Hot;
 pub use settings::Mirror;
 
@@ -51,6 +53,8 @@ pub struct Proxy {
     forwarding: Forwarding,
     /// Remote Settings, if it is mirrored.
     mirror: Option<Mirror>,
+    /// The lock that alone is served, if one is.
+    frozen: Option<Arc<Frozen>>,
     /// Says that tunnels to hubs pass uncached.
     uncached_said: Once,
     hot: Hot,
@@ -86,7 +90,7 @@ struct Visit {
 }
 
 impl Proxy {
-    /// A proxy by these rules over this cache; without a fetcher it is offline.
+    /// A proxy by these rules over this cache; without a fetcher it is offline, and with a lock nothing else is served.
     pub fn new(
         rules: Rules,
         forwarding: Forwarding,
@@ -94,6 +98,7 @@ impl Proxy {
         fetcher: Option<Arc<Fetcher>>,
         telemetry: Telemetry,
         mirror: Option<Mirror>,
+        frozen: Option<Arc<Frozen>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             rules,
@@ -102,6 +107,7 @@ impl Proxy {
             telemetry,
             forwarding,
             mirror,
+            frozen,
             uncached_said: Once::new(),
             hot: Hot::new(),
         })

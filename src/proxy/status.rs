@@ -142,7 +142,17 @@ pub(super) fn not_here(what: &str, command: &str) -> Reply {
         "{what} is not held, and this server is offline. To bring it, run this server where it has a network, without \
          --offline, and then: {command}"
     );
-    let mut reply = with_message(StatusCode::FORBIDDEN, Outcome::Offline, &text);
+    with_warning(Outcome::Offline, &text)
+}
+
+/// Something that a lock file does not pin, or that is not as it pins it. 403 for the same reasons as [`not_here`].
+pub(super) fn not_pinned(text: &str) -> Reply {
+    with_warning(Outcome::Unpinned, text)
+}
+
+/// 403 with a text that Hugging Face clients show wherever they can.
+fn with_warning(outcome: Outcome, text: &str) -> Reply {
+    let mut reply = with_message(StatusCode::FORBIDDEN, outcome, text);
     // huggingface_hub prints this one also where its exception does not carry the other.
     if let Some(text) = reply.response.headers().get("x-error-message").and_then(|v| v.to_str().ok())
         && let Ok(warning) = HeaderValue::try_from(format!("hubcache; {text}"))

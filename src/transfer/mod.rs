@@ -5,7 +5,9 @@
 
 pub mod lock;
 mod named;
+mod pins;
 mod select;
 
 pub use named::{BadModel, ModelName};
+pub use pins::{Pinned, Pins, State, adding};
 pub use select::{BadPattern, DTYPES, Selection, candidates};

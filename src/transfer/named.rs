@@ -23,6 +23,12 @@ impl ModelName {
     pub fn revision(&self) -> Revision {
         Revision::parse(self.hub, &self.revision)
     }
+
+    /// The text that [`ModelName::from_str`] reads as this.
+    pub fn argument(&self) -> String {
+        let revision = self.revision.replace('%', "%25").replace('/', "%2F");
+        format!("{}:{}@{revision}", if self.hub == Hub::Mozilla { "moz" } else { "hf" }, self.repo)
+    }
 }
 
 impl fmt::Display for ModelName {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::cache::{Cache, Fetcher};
 use crate::model::Timestamp;
 use crate::policy::Rules;
-use crate::proxy::Mirror;
+use crate::proxy::{Frozen, Mirror};
 use crate::telemetry::Telemetry;
 
 /// What commands work on: always the store, and what a server knows beside it.
@@ -38,6 +38,8 @@ pub struct Server {
     pub intercept: bool,
     /// Where operators connect.
     pub admin: SocketAddr,
+    /// The lock that alone is served, if one is.
+    pub frozen: Option<Arc<Frozen>>,
     /// What was counted.
     pub telemetry: Telemetry,
 }

@@ -150,11 +150,11 @@ impl Step {
     }
 
     /// A step that ends the request so.
-    pub(super) fn ending(action: Action, outcome: Outcome, why: String) -> Self {
+    pub(in crate::proxy) fn ending(action: Action, outcome: Outcome, why: String) -> Self {
         Self { cache_status: Some(outcome.cache_status(None)), ..Self::new(action, why) }
     }
 
-    pub(super) fn status(self, status: u16) -> Self {
+    pub(in crate::proxy) fn status(self, status: u16) -> Self {
         Self { status: Some(status), ..self }
     }
 

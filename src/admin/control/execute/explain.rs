@@ -16,6 +16,7 @@ impl Job {
             cache: &context.cache,
             fetcher: context.fetcher.as_deref(),
             offline: context.offline,
+            frozen: context.server.as_ref().and_then(|server| server.frozen.as_deref()),
             settings: context.mirror.as_ref().map(|mirror| &*mirror.remote),
         };
         let explained = sight.explain(&head, Timestamp::now());
