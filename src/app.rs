@@ -194,6 +194,7 @@ impl Service {
             policy,
             log: _,
         } = config;
+        let offline = offline || frozen.is_some();
         let doors = Doors::open(&listen, &admin).await?;
         let ready = doors.ready;
         let interceptor = listen.intercept.enabled.then(|| interceptor(&listen.intercept)).transpose()?;

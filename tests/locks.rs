@@ -128,6 +128,8 @@ fn a_lock_changes_where_the_model_has_moved_and_nowhere_else() {
     assert_eq!(scene.text(), before, "pinning it anew changes nothing");
 
     let commit = scene.commit("second");
+    told(scene.lock(&daemon, &["add", "hf:acme/tiny"]));
+    assert_eq!(scene.text(), before, "only update moves the commit");
     let shown = told(scene.lock(&daemon, &["update", "--dry-run"]));
     assert!(shown.contains("~ onnx/model.onnx") && shown.contains(&commit[..12]), "{shown}");
     assert_eq!(scene.text(), before, "a dry run writes nothing");
@@ -148,6 +150,19 @@ fn a_lock_changes_where_the_model_has_moved_and_nowhere_else() {
     told(scene.lock(&daemon, &["remove", "hf:acme/tiny"]));
     assert!(!scene.text().contains("[[model]]"));
     refused(scene.lock(&daemon, &["remove", "hf:acme/tiny"]), 66);
+}
+
+#[test]
+fn what_no_lock_file_can_have_is_not_written() {
+    let scene = Scene::new();
+    let daemon = scene.builder().start();
+    told(scene.lock(&daemon, &["add", "hf:acme/tiny"]));
+    let before = scene.text();
+    scene.hub.hf("acme/odd").commit([File::lfs("data\\a.bin", "odd")]);
+    let why = refused(scene.lock(&daemon, &["add", "hf:acme/odd"]), 65);
+    assert!(why.contains("acme/odd") && why.contains("nothing was written"), "{why}");
+    assert_eq!(scene.text(), before);
+    assert_eq!(fs::read_dir(scene.folder.path()).unwrap().count(), 1, "nothing is left over");
 }
 
 #[test]

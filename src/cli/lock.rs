@@ -31,7 +31,8 @@ be reviewed in a pull request. `hubcache preload --lock FILE` brings here what i
 
 const ADD: &str = "\
 Pin models. Large files of Hugging Face are pinned by the digest that the hub gives, without fetching them; small ones, \
-and all of the hub of Firefox, are fetched and kept. A model that is in the file already is pinned anew.";
+and all of the hub of Firefox, are fetched and kept. Of a model that is in the file already the files are chosen anew, at \
+the commit that it has there; `hubcache lock update` moves that.";
 
 const UPDATE: &str = "\
 Ask the hubs for what the revisions stand now, and pin that. What has moved is shown before the file is written; of a \
@@ -169,10 +170,31 @@ fn models(matches: &ArgMatches) -> Result<Vec<ModelName>, Failure> {
 /// Writes by renaming, so that nobody reads half a file.
 fn write(path: &Path, lock: &Lock) -> Result<(), Failure> {
     let fail = |error: io::Error| io_failure(format_args!("{} cannot be written", path.display()), &error);
+    let text = lock.print();
+    // What a hub calls its files may be what no lock file can have.
+    match Lock::parse(&text) {
+        Ok(read) if read == *lock => {}
+        Ok(_) => {
+            return Err(Failure::new(
+                Exit::Data,
+                "the lock file would not say what is meant; nothing was written",
+            ));
+        }
+        Err(why) => {
+            return Err(Failure::new(
+                Exit::Data,
+                format!("{why}; that cannot be pinned, and nothing was written"),
+            ));
+        }
+    }
     let mut half = path.as_os_str().to_owned();
-    half.push(".new");
-    fs::write(&half, lock.print()).map_err(fail)?;
-    fs::rename(&half, path).map_err(fail)
+    half.push(format!(".{}.new", std::process::id()));
+    let written = fs::write(&half, text).and_then(|()| fs::rename(&half, path));
+    written.map_err(|error| {
+        // Half a file is no use to anybody; if it cannot be removed either, the error says enough.
+        let _ = fs::remove_file(&half);
+        fail(error)
+    })
 }
 
 /// Shows what changes between two locks, and writes the second unless that was not wanted.
@@ -188,7 +210,8 @@ fn add(matches: &ArgMatches) -> Result<(), Failure> {
     let choice = Choice::of(matches)?;
     let mut after = before.clone();
     for name in models(matches)? {
-        let locked = resolve::resolve(&config, &name, &choice, transfer::is_quiet(matches))?;
+        let commit = before.models.get(&name).and_then(|locked| locked.commit.as_ref());
+        let locked = resolve::resolve(&config, &name, commit, &choice, transfer::is_quiet(matches))?;
         after.models.insert(name, locked);
     }
     conclude(matches, &before, &after)

@@ -100,7 +100,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         return show(&config, &plan, as_json);
     }
     let files: Vec<Wanted> = plan.iter().map(|file| file.wanted.clone()).collect();
-    let to_come = plan.iter().filter(|file| !file.held).filter_map(|file| file.size).sum();
+    let to_come =
+        plan.iter().filter(|file| !file.held).filter_map(|file| file.size).fold(0, u64::saturating_add);
     let brought = transfer::bring(&config, &files, &mut Watcher::new(quiet || as_json, to_come))?;
     report(&plan, &brought, as_json, quiet)
 }
@@ -180,8 +181,9 @@ pub fn held(config: &Config, model: &ModelName, revision: &str) -> Result<BTreeM
 
 /// Shows what would be done.
 fn show(config: &Config, plan: &[Planned], as_json: bool) -> Result<(), Failure> {
-    let total: u64 = plan.iter().filter_map(|file| file.size).sum();
-    let to_fetch: u64 = plan.iter().filter(|file| !file.held).filter_map(|file| file.size).sum();
+    let total: u64 = plan.iter().filter_map(|file| file.size).fold(0, u64::saturating_add);
+    let to_fetch: u64 =
+        plan.iter().filter(|file| !file.held).filter_map(|file| file.size).fold(0, u64::saturating_add);
     let free = free_bytes(config);
     let fits = free.is_none_or(|free| to_fetch <= free);
     let unknown = plan.iter().filter(|file| !file.held && file.size.is_none()).count();

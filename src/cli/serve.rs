@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
@@ -71,19 +71,28 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let Some((path, report)) = frozen else {
         return Ok(runtime.block_on(app::run(loaded.config, None, announce))?);
     };
-    let frozen = Frozen::new(lock::read(&path)?, &path);
+    let frozen = Frozen::new(lock::read(&path)?, &path, &loaded.config.store.dir);
+    // Whether it can be written is better known before the tests than after them.
+    let report = report.map(|path| create(&path)).transpose()?;
     tracing::info!(lock = %path.display(), "frozen: what the lock file pins is served, and nothing else");
-    runtime.block_on(app::run(loaded.config, Some(Arc::clone(&frozen)), announce))?;
-    tell_missing(&frozen, report.as_deref())
+    let ended = runtime.block_on(app::run(loaded.config, Some(Arc::clone(&frozen)), announce));
+    let told = tell_missing(&frozen, report);
+    ended?;
+    told
+}
+
+fn create(path: &Path) -> Result<(PathBuf, File), Failure> {
+    let created = File::create(path).map(|file| (path.to_owned(), file));
+    created.map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
 }
 
 /// Says what was asked for and not served.
-fn tell_missing(frozen: &Frozen, report: Option<&Path>) -> Result<(), Failure> {
+fn tell_missing(frozen: &Frozen, report: Option<(PathBuf, File)>) -> Result<(), Failure> {
     if frozen.lacking() > 0 {
         tracing::warn!(files = frozen.lacking(), "not everything that was asked for is pinned and held");
     }
-    let Some(path) = report else { return Ok(()) };
-    let written = File::create(path).and_then(|file| frozen.report(&mut io::BufWriter::new(file)));
+    let Some((path, file)) = report else { return Ok(()) };
+    let written = frozen.report(&mut io::BufWriter::new(file));
     written.map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
 }
 

@@ -24,7 +24,7 @@ pub fn config(values: &Values) -> Config {
     let frozen = hubs.lock.clone().filter(|_| hubs.frozen);
     let frozen = frozen.map(|lock| Frozen { lock, missing_report: hubs.missing_report.clone() });
     Config {
-        offline: hubs.offline || frozen.is_some(),
+        offline: hubs.offline,
         frozen,
         listen: listen(Listen::from(values), Intercept::from(values), &store),
         egress: egress(Egress::from(values), &said),
@@ -70,6 +70,13 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
                 "upstream.frozen needs the lock file that is to be served: --lock FILE (upstream.lock)";
             problems
                 .push(Problem { origin: values.origin("upstream.frozen").clone(), text: text.to_owned() });
+        }
+        (false, None) if upstream.missing_report.is_some() => {
+            let text = "upstream.missing_report is written only by a frozen server: --frozen --lock FILE";
+            problems.push(Problem {
+                origin: values.origin("upstream.missing_report").clone(),
+                text: text.to_owned(),
+            });
         }
         (false, Some(_)) => {
             let text = "upstream.lock is served only by a frozen server: --frozen (upstream.frozen)";

@@ -9,8 +9,11 @@
 //! is no `Fetcher` here, by construction.
 //!
 //! **What can fail.** The bytes on the disk may have changed since they were stored. Every blob is therefore read and
-//! hashed before the first byte of it is sent in this process, once for all who ask; one that is not what its name
-//! says is a lack.
+//! hashed before the first byte of it is sent in this process, once for all who ask, in a task of its own: whoever
+//! leaves meanwhile finds the verdict when they come again. HEAD, which clients send first, begins it. A blob that is not
+//! what its name says is a lack; one that cannot be read is an error, and is tried again.
+//!
+//! Remote Settings is no model: what is held of it is mirrored as by any server without a network.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -21,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::StatusCode;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256 as Hasher};
-use tokio::sync::OnceCell;
+use tokio::sync::{Semaphore, watch};
 
 use super::answer::document_reply;
 use super::explain::{Action, Step};
@@ -38,6 +41,10 @@ use crate::transfer::{ModelName, Pinned, Pins, State, adding};
 
 /// Lacks that are remembered for the list at the end.
 const MAX_LACKS: usize = 10_000;
+/// Longest name of a lack and longest remedy that are told, in bytes: both stand in header fields, and in memory.
+const MAX_TOLD: usize = 1024;
+/// Blobs that are read and hashed at a time.
+const HASHED_AT_A_TIME: usize = 4;
 
 /// A lock that is served, and what was asked for beyond it.
 #[derive(Debug)]
@@ -45,8 +52,22 @@ pub struct Frozen {
     pins: Pins,
     /// The lock file, for commands that are told.
     lock: PathBuf,
-    verdicts: Mutex<HashMap<Sha256, Arc<OnceCell<bool>>>>,
+    /// The data directory, for the same.
+    data: PathBuf,
+    verdicts: Arc<Mutex<HashMap<Sha256, watch::Receiver<Option<Verdict>>>>>,
+    hashing: Arc<Semaphore>,
     lacks: Mutex<BTreeMap<String, (Lack, u64)>>,
+}
+
+/// What was found when a blob was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Its bytes are those of its name.
+    Sound,
+    /// They are others.
+    Changed,
+    /// They could not be read this time.
+    Unreadable,
 }
 
 /// Something that was asked for and is not served.
@@ -60,7 +81,7 @@ struct Lack {
 
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}; {} helps", self.what, self.why, self.remedy)
+        write!(f, "{} {}; with this server stopped, {} helps", self.what, self.why, self.remedy)
     }
 }
 
@@ -78,10 +99,16 @@ enum Decision<'a> {
 }
 
 impl Frozen {
-    /// Serves this lock, which was read from this file.
-    pub fn new(lock: Lock, file: &Path) -> Arc<Self> {
-        let (verdicts, lacks) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { pins: Pins::new(lock), lock: file.to_owned(), verdicts, lacks })
+    /// Serves this lock, which was read from this file, over this data directory.
+    pub fn new(lock: Lock, file: &Path, data: &Path) -> Arc<Self> {
+        Arc::new(Self {
+            pins: Pins::new(lock),
+            lock: file.to_owned(),
+            data: data.to_owned(),
+            verdicts: Arc::default(),
+            hashing: Arc::new(Semaphore::new(HASHED_AT_A_TIME)),
+            lacks: Mutex::default(),
+        })
     }
 
     /// Lists everything that was asked for and not served, a line each: what, how often, why, and what would help;
@@ -102,18 +129,21 @@ impl Frozen {
         self.lacks.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// A command with this lock file and data directory, as a shell reads it.
     fn command(&self, arguments: &[String]) -> String {
-        let quoted = arguments.iter().map(|argument| match argument {
-            plain if plain.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:@%".contains(c)) => {
-                plain.clone()
-            }
-            other => format!("'{}'", other.replace('\'', "'\\''")),
-        });
-        format!("hubcache {} --lock {}", quoted.collect::<Vec<_>>().join(" "), self.lock.display())
+        let (lock, data) = (self.lock.to_string_lossy(), self.data.to_string_lossy());
+        let words = arguments.iter().map(String::as_str).chain(["--lock", &lock, "--data", &data]);
+        let command = words.map(quoted).collect::<Vec<_>>().join(" ");
+        match command.len() <= MAX_TOLD {
+            true => format!("`hubcache {command}`"),
+            false => "`hubcache lock add`".to_owned(),
+        }
     }
 
     /// Notes a lack, and answers.
-    fn refuse(&self, lack: Lack) -> Reply {
+    fn refuse(&self, mut lack: Lack) -> Reply {
+        let end = (0..=MAX_TOLD).rev().find(|at| lack.what.is_char_boundary(*at)).unwrap_or_default();
+        lack.what.truncate(end);
         let Lack { what, why, remedy } = &lack;
         tracing::warn!(what, why, remedy, "something was asked for beyond the lock");
         let reply = status::not_pinned(&lack.to_string());
@@ -182,7 +212,7 @@ impl Frozen {
             Some(_) => "is left out of the lock file",
             None => "is of a model that the lock file does not have",
         };
-        Lack { what: format!("{name}/{path}"), why, remedy: format!("`{}`", self.command(&arguments)) }
+        Lack { what: format!("{name}/{path}"), why, remedy: self.command(&arguments) }
     }
 
     /// A question about a model of which nothing is pinned, or one that the lock cannot answer.
@@ -194,42 +224,67 @@ impl Frozen {
             let remedy = "asking a server that is not frozen".to_owned();
             return Lack { what, why: "cannot be told from the lock file", remedy };
         }
-        let remedy = format!("`{}`", self.command(&["lock".to_owned(), "add".to_owned(), name.argument()]));
+        let remedy = self.command(&["lock".to_owned(), "add".to_owned(), name.argument()]);
         Lack { what, why: "is of a model that the lock file does not have", remedy }
     }
 
     fn not_held(&self, name: &ModelName, path: &str) -> Lack {
-        let remedy = format!("`{}`", self.command(&["preload".to_owned()]));
+        let remedy = self.command(&["preload".to_owned()]);
         Lack { what: format!("{name}/{path}"), why: "is pinned, but not held with these bytes", remedy }
     }
 
     fn damaged(&self, name: &ModelName, locked: &Locked, path: &str) -> Lack {
         let preload = self.command(&["preload".to_owned()]);
         let (hub, repo, revision) = (name.hub, &name.repo, locked.kept_at(name));
-        let remedy = format!("`hubcache rm {hub}:{repo}@{revision}/{path}` and then `{preload}`");
+        let target = quoted(&format!("{hub}:{repo}@{revision}/{path}"));
+        let remedy = format!(
+            "`hubcache verify` lists all files with these bytes; `hubcache rm {target}` for each, and then {preload},"
+        );
         let why = "has other bytes on the disk than those stored";
         Lack { what: format!("{name}/{path}"), why, remedy }
     }
 
-    /// Whether the bytes of a blob are what its name says, read at its first use.
-    async fn is_sound(&self, store: &Store, entry: &Entry) -> bool {
-        let verdict = {
-            let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(verdicts.entry(entry.blob).or_default())
-        };
-        let (store, digest, size) = (store.clone(), entry.blob, entry.size);
-        let read = || async move {
+    /// Begins to read and hash a blob, unless that was done or is under way.
+    fn judge(&self, store: &Store, entry: &Entry) -> watch::Receiver<Option<Verdict>> {
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(verdict) = verdicts.get(&entry.blob) {
+            return verdict.clone();
+        }
+        let (tell, verdict) = watch::channel(None);
+        verdicts.insert(entry.blob, verdict.clone());
+        let (all, hashing, store) = (Arc::clone(&self.verdicts), Arc::clone(&self.hashing), store.clone());
+        let (digest, size) = (entry.blob, entry.size);
+        tokio::spawn(async move {
+            let _turn = hashing.acquire().await;
             let read = tokio::task::spawn_blocking(move || hash(&store, &digest, size)).await;
-            match read {
-                Ok(Ok(found)) => found == Some(digest),
+            let found = match read {
+                Ok(Ok(Some(found))) if found == digest => Verdict::Sound,
+                Ok(Ok(Some(_))) => Verdict::Changed,
+                Ok(Ok(None)) | Err(_) => Verdict::Unreadable,
+                Ok(Err(StoreError::Damaged(why))) => {
+                    tracing::error!(why, blob = %digest, "a blob is damaged");
+                    Verdict::Changed
+                }
                 Ok(Err(error)) => {
                     tracing::error!(%error, blob = %digest, "a blob cannot be read");
-                    false
+                    Verdict::Unreadable
                 }
-                Err(_) => false,
+            };
+            if found == Verdict::Unreadable {
+                all.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
             }
-        };
-        *verdict.get_or_init(read).await
+            tell.send_replace(Some(found));
+        });
+        verdict
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@%".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }
 
@@ -254,8 +309,17 @@ impl Proxy {
             Ok(Decision::Refuse(lack)) => return frozen.refuse(lack),
             Err(error) => return status::of_store(&error),
         };
-        if !asked.head_only && !frozen.is_sound(self.cache.store(), &entry).await {
-            return frozen.refuse(frozen.damaged(name, locked, &resource.path));
+        let mut verdict = frozen.judge(self.cache.store(), &entry);
+        if !asked.head_only {
+            // It ends without a verdict only when this process does.
+            let found = verdict.wait_for(Option::is_some).await.map_or(None, |found| *found);
+            match found {
+                Some(Verdict::Sound) => {}
+                Some(Verdict::Changed) => {
+                    return frozen.refuse(frozen.damaged(name, locked, &resource.path));
+                }
+                Some(Verdict::Unreadable) | None => return status::of_store(&StoreError::Gone),
+            }
         }
         self.serve(resource, asked, &entry, Outcome::Hit).await
     }
@@ -299,7 +363,10 @@ impl Proxy {
             },
             Topic::Paths { paths, .. } => {
                 // Absent and left out must not look the same.
-                if let Some(left_out) = paths.iter().find(|path| state.left_out.contains(path.as_str())) {
+                let is_told =
+                    |path: &str| files.iter().any(|f| f.path == path || pinned::is_below(f.path, path));
+                let hidden = paths.iter().filter(|path| !is_told(path));
+                if let Some(left_out) = hidden.filter_map(|path| left_out_at(path)).next() {
                     return lacks(left_out);
                 }
                 pinned::paths(&files, paths)
@@ -344,7 +411,7 @@ fn held_as_pinned(
     let at = resource.at(Revision::parse(resource.hub, locked.kept_at(name)));
     let found = cache.look_up(&at, View::Alone)?;
     let mut held = found.current.into_iter().chain(found.older);
-    Ok(held.find(|entry| entry.blob == file.sha256 && entry.size == file.size))
+    Ok(held.find(|entry| entry.blob == file.sha256))
 }
 
 /// An answer of the API as the lock has it.

@@ -31,7 +31,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use super::ModelName;
-use crate::model::{Commit, Hub, Promiser, Repo, RepoKind, Sha256};
+use crate::model::{Commit, Hub, Promiser, Repo, RepoKind, Revision, Sha256};
 
 /// The only version of the format.
 const VERSION: u64 = 1;
@@ -228,7 +228,9 @@ fn read(model: WrittenModel) -> Result<(ModelName, Locked), BadLock> {
         Some(text) => Some(Commit::parse(text).ok_or_else(bad)?),
         None => None,
     };
-    if commit.is_some() != (hub == Hub::HuggingFace) {
+    let is_other =
+        matches!((name.revision(), &commit), (Revision::Commit(asked), Some(commit)) if asked != *commit);
+    if commit.is_some() != (hub == Hub::HuggingFace) || is_other || model.id.contains('@') {
         return Err(bad());
     }
     let mut files = BTreeMap::new();
@@ -409,6 +411,7 @@ mod tests {
             ("version = 1\nx = 1".to_owned(), "unknown field `x`"),
             (model(&file("../a")), "../a is not"),
             (model(&[file("a"), file("a")].join(", ")), "twice"),
+            (model("").replace("acme/tiny", "acme/tiny@x"), "mozilla:acme/tiny@x@v1.0 is not"),
             (model("").replace("mozilla", "ollama"), "ollama:acme/tiny@v1.0 is not"),
             (model("").replace("mozilla", "huggingface"), "is not the name"),
             (model("{ path = \"a\", size = 1, sha256 = \"zz\", from = \"lfs\" }"), "64 hexadecimal digits"),

@@ -113,7 +113,7 @@ pub fn adding(name: &ModelName, locked: Option<&Locked>, path: &str) -> Vec<Stri
             };
             locked.include.iter().for_each(|pattern| add("--include", pattern));
             if !locked.include.is_empty() && !includes(&locked.include) {
-                add("--include", path);
+                add("--include", &globset::escape(path));
             }
             // A pattern that excludes the file has to go.
             let others = locked.exclude.iter().filter(|pattern| !includes(&[(*pattern).clone()]));

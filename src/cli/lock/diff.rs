@@ -30,7 +30,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
             // Two revisions of one model are compared as two states of it.
             let under = |lock: Locked| Lock { models: BTreeMap::from([(after.clone(), lock)]) };
             let choice = Choice::these(Selection::default(), Vec::new());
-            let state = |config: &Config, name: &ModelName| resolve::resolve(config, name, &choice, quiet);
+            let state =
+                |config: &Config, name: &ModelName| resolve::resolve(config, name, None, &choice, quiet);
             (under(state(&config, &before)?), under(state(&config, &after)?))
         }
         _ => {

@@ -4,18 +4,26 @@ use super::super::exit::{Exit, Failure};
 use super::super::transfer::{self, Choice, Watcher};
 use crate::admin::control::{Brought, Wanted};
 use crate::config::Config;
-use crate::model::{Digest, Entry, Promise, Standing};
+use crate::model::{Commit, Digest, Entry, Promise, Standing};
 use crate::transfer::lock::{Locked, LockedFile, Origin};
 use crate::transfer::{ModelName, Selection};
 
-/// Asks the hub what a model is. What only its bytes can tell is fetched, and kept.
-pub fn resolve(config: &Config, name: &ModelName, choice: &Choice, quiet: bool) -> Result<Locked, Failure> {
+/// Asks the hub what a model is, at this commit or at the one for which its revision stands now. What only its bytes can
+/// tell is fetched, and kept.
+pub fn resolve(
+    config: &Config,
+    name: &ModelName,
+    commit: Option<&Commit>,
+    choice: &Choice,
+    quiet: bool,
+) -> Result<Locked, Failure> {
     let say = |text: &str| {
         if !quiet {
             eprintln!("{text}");
         }
     };
-    let survey = transfer::survey(config, name, choice, &say)?;
+    let revision = commit.map_or(name.revision.as_str(), Commit::as_str).to_owned();
+    let survey = transfer::survey(config, &ModelName { revision, ..name.clone() }, choice, &say)?;
     let has_list = survey.commit.is_some();
     let (chosen, rest): (Vec<_>, Vec<_>) =
         survey.files.into_iter().partition(|file| choice.selection.has(&file.path));
@@ -89,7 +97,7 @@ pub fn update(config: &Config, name: &ModelName, locked: &Locked, quiet: bool) -
     {
         return Ok(locked.clone());
     }
-    resolve(config, name, &choice, quiet)
+    resolve(config, name, None, &choice, quiet)
 }
 
 /// A file that is held, as it is pinned.

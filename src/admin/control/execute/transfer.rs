@@ -123,7 +123,12 @@ async fn one(context: &Context, at: usize, file: &Wanted, resource: &Resource) -
         (Some(entry), fetcher) if resource.revision.is_immutable() || fetcher.is_none() => Ok(entry),
         (_, Some(fetcher)) => fetcher.bring(resource).await,
         (_, None) => {
-            return Brought { trouble: Some("it is not held, and this is offline".to_owned()), ..none };
+            return Brought {
+                trouble: Some(
+                    "it is not held, and whoever owns the data directory is offline or frozen".to_owned(),
+                ),
+                ..none
+            };
         }
     };
     match brought {
@@ -151,7 +156,7 @@ async fn tell(sink: &Sink, reply: Reply) {
 
 fn fetcher(context: &Context) -> Result<&Arc<Fetcher>, Failure> {
     context.fetcher.as_ref().ok_or_else(|| Failure {
-        error: "this is offline, and no hub is asked".to_owned(),
+        error: "whoever owns the data directory is offline or frozen, and asks no hub".to_owned(),
         exit: Failure::UNAVAILABLE,
     })
 }
