@@ -6,6 +6,7 @@ mod collection;
 mod digest;
 mod document;
 mod entry;
+mod hub;
 mod outcome;
 mod place;
 mod question;
@@ -21,14 +22,14 @@ pub use collection::{Attachment, Collection, Records, Snapshot};
 pub use digest::{Digest, Sha256, hex};
 pub use document::Document;
 pub use entry::{Entry, Standing};
+pub use hub::{Hub, HubRoot, SettingsPart, known_hosts};
 pub use outcome::{AnsweredBy, Outcome};
 pub use place::{BadPlace, Host, Place};
 pub use question::{Question, Topic};
 pub use renewal::{Decided, Event, Happening, OnAnnounce, Renewal, Superseded, Task};
 pub use representation::{Expectation, Promise, Promiser, Representation, XetHints};
 pub use resource::{
-    Commit, EntryKey, Hub, HubRoot, RefKey, Repo, RepoKind, Resource, Revision, SettingsPart,
-    is_firefox_revision, is_mozilla_version, known_hosts,
+    Commit, EntryKey, RefKey, Repo, RepoKind, Resource, Revision, is_firefox_revision, is_mozilla_version,
 };
 pub use roots::Roots;
 pub use secret::Secret;

@@ -1,8 +1,8 @@
 //! Which files the deny list of Remote Settings forbids.
 //!
 //! The collection `ml-model-allow-deny-list` has records with a `filter` (`ALLOW` or `DENY`) and a `urlPrefix`. Firefox
-//! compares the lower-case URL of a file with each prefix, and DENY wins; here the URL is decoded before that. What is allowed beyond that is up to Firefox;
-//! here only DENY counts.
+//! compares the lower-case URL of a file with each prefix, and DENY wins; here the URL is decoded before that. What is
+//! allowed beyond that is up to Firefox; here only DENY counts.
 
 use serde_json::Value;
 

@@ -12,7 +12,7 @@
 //!                                             signature) snapshot, chain,                         ▼
 //!                                                        jobs, history)                 the old one is superseded
 //! ```
-//! Only `watch` and `renew` are asynchronous; what a changeset means, whether it is signed, what it announces and what
+//! Only `watch` with `ask`, and `renew` with `attachments` and `deny`, are asynchronous; what a changeset means, whether it is signed, what it announces and what
 //! clients are told are pure functions.
 //!
 //! # What is held, and under what
@@ -46,6 +46,9 @@
 //! - An announcement before its files are there: the renewal is tried again, twice as late each time.
 
 mod announce;
+mod ask;
+mod attachments;
+mod deny;
 mod held;
 mod hold;
 mod mirror;
@@ -54,6 +57,7 @@ mod renew;
 mod snapshot;
 mod startup;
 mod status;
+mod trouble;
 mod watch;
 mod wire;
 

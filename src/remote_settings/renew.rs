@@ -4,7 +4,6 @@
 //! Each step ends with one transaction, and may be repeated: a file that is held is not fetched again, and a revision
 //! is superseded in the transaction that removes the job.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +11,8 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::announce::{Announcement, announcements};
 use super::hold::{HELD, PARKED};
-use super::{Held, Watcher, denied_at, happening};
+use super::{Held, Watcher, happening};
 use crate::cache::{Checked, NotBrought, View};
-use crate::hub;
 use crate::model::{
     Collection, Decided, Digest, Entry, EntryKey, Event, Expectation, Happening, Hub, OnAnnounce, RefKey,
     Renewal, Repo, RepoKind, Resource, Revision, Snapshot, Superseded, Task, Timestamp,
@@ -22,13 +20,13 @@ use crate::model::{
 use crate::store::{Decision, Selector, StoreError};
 
 /// Files of one job that are fetched at a time.
-const AT_A_TIME: usize = 4;
+pub(super) const AT_A_TIME: usize = 4;
 /// Jobs that are carried out at a time.
 const JOBS: usize = 4;
 /// The longest pause between two tries.
 const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// How often it is looked whether something is due, where nothing says so.
-const LOOK: Duration = Duration::from_secs(600);
+pub(super) const LOOK: Duration = Duration::from_secs(600);
 
 /// What was found out for a job, before anything is decided.
 enum Found {
@@ -57,18 +55,6 @@ impl Watcher {
             tokio::select! {
                 () = tokio::time::sleep(next) => {}
                 () = self.remote.renewals.notified() => {}
-            }
-        }
-    }
-
-    /// Fetches attachments of watched collections, until it is dropped.
-    pub async fn fetch(self: Arc<Self>) {
-        let mut resting: BTreeMap<String, (u32, Timestamp)> = BTreeMap::new();
-        while self.settings().attachments {
-            self.fetch_attachments(&mut resting).await;
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = self.remote.attachments.notified() => {}
             }
         }
     }
@@ -174,9 +160,14 @@ impl Watcher {
         Ok(decisions)
     }
 
+    /// How long to wait after so many tries: each pause is twice as long as the one before.
+    pub(super) fn pause(&self, tried: u32) -> Duration {
+        self.settings().retry.saturating_mul(1 << tried.min(16)).min(MAX_PAUSE)
+    }
+
     /// A job is tried again later; the first time, that is told.
     fn again(&self, key: EntryKey, renewal: Renewal, trouble: String) -> Vec<Decision> {
-        let pause = self.settings().retry.saturating_mul(1 << renewal.tried.min(16)).min(MAX_PAUSE);
+        let pause = self.pause(renewal.tried);
         let note = Happening {
             to: to_of(&renewal.task),
             ..of_revision(Event::Delayed, &key, format!("{trouble}; it is tried again"))
@@ -309,69 +300,8 @@ impl Watcher {
         Ok(goes.then_some(superseded))
     }
 
-    /// Fetches attachments of watched collections, and marks those that no record has any more for being dropped. One that
-    /// cannot be had rests for a while, longer each time.
-    async fn fetch_attachments(&self, resting: &mut BTreeMap<String, (u32, Timestamp)>) {
-        let held = self.remote.held();
-        let root = self.settings().server.clone();
-        let now = Timestamp::now();
-        resting.retain(|location, _| held.attachment(location).is_some());
-        let missing = held.attachments().filter(|(file, _)| {
-            matches!(self.remote.store.entry(&file.key(&root)), Ok(None))
-                && resting.get(&file.path).is_none_or(|(_, until)| *until <= now)
-        });
-        let missing: Vec<(Resource, u64)> = missing.collect();
-        let mut brought = stream::iter(missing.into_iter().map(|(file, size)| async move {
-            self.fetcher.cache().expect_size(&file, size);
-            let brought = self.fetcher.bring(&file).await;
-            (file, brought)
-        }))
-        .buffer_unordered(AT_A_TIME);
-        while let Some((file, brought)) = brought.next().await {
-            match brought {
-                Ok(_) => drop(resting.remove(&file.path)),
-                Err(error) => {
-                    tracing::warn!(%file, %error, "an attachment of remote settings cannot be fetched; it is tried again");
-                    let (tried, until) = resting.entry(file.path).or_default();
-                    let pause = self.settings().retry.saturating_mul(1 << (*tried).min(16)).min(MAX_PAUSE);
-                    (*tried, *until) = (*tried + 1, Timestamp::now().plus(pause));
-                }
-            }
-        }
-        if let Err(error) = self.let_go_of_attachments(&held).await {
-            tracing::warn!(%error, "attachments that no record has cannot be marked");
-        }
-    }
-
-    async fn let_go_of_attachments(&self, held: &Held) -> Result<(), StoreError> {
-        let mut keys = Vec::new();
-        let of_server = Selector {
-            hub: Some(Hub::Settings),
-            root: Some(self.settings().server.clone()),
-            ..Selector::default()
-        };
-        self.remote.store.entries(&of_server, &mut |key, _, _| {
-            keys.push(key);
-            std::ops::ControlFlow::Continue(())
-        })?;
-        let now = Timestamp::now();
-        let mut decisions = Vec::new();
-        for key in keys {
-            let is_synced =
-                key.repo.id.parse::<Collection>().is_ok_and(|c| held.collections.contains_key(&c));
-            let decided = self.remote.store.decided(&key)?;
-            if is_synced && decided.superseded.is_none() && self.live(&key, held)?.is_none() {
-                let drop_at = Some(now.plus(self.settings().grace));
-                let (by, under) = (String::new(), self.settings().scope());
-                let superseded = Superseded { by, at: now, drop_at, under };
-                decisions.push(Decision::Supersede(key.of_revision(), superseded));
-            }
-        }
-        if decisions.is_empty() { Ok(()) } else { self.remote.decide(decisions).await }
-    }
-
     /// A record that names a revision, which therefore is not superseded.
-    fn live(&self, key: &EntryKey, held: &Held) -> Result<Option<String>, StoreError> {
+    pub(super) fn live(&self, key: &EntryKey, held: &Held) -> Result<Option<String>, StoreError> {
         match key.hub {
             Hub::Settings => {
                 let is_attached = held.attachments().any(|(file, _)| file.revision.as_str() == key.revision);
@@ -505,68 +435,6 @@ impl Watcher {
         }
         Ok(decisions)
     }
-
-    /// Drops what the deny list matches, but what is pinned, and tells what it no longer matches that it did `before`.
-    pub(super) async fn enforce_deny_list(&self, before: &Held) {
-        let held = self.remote.held();
-        if held.denied.is_empty() && before.denied.is_empty() {
-            return;
-        }
-        let _commit = self.commit.lock().await;
-        if let Err(error) = self.drop_denied(&held, before).await {
-            tracing::warn!(%error, "what the deny list matches is blocked, and cannot be dropped yet");
-        }
-    }
-
-    async fn drop_denied(&self, held: &Held, before: &Held) -> Result<(), StoreError> {
-        let store = &self.remote.store;
-        let mut found: Vec<(EntryKey, String)> = Vec::new();
-        let mut opened: Vec<EntryKey> = Vec::new();
-        for hub in Hub::MODELS.into_iter().filter(|hub| self.settings().deny_for.concerns(*hub)) {
-            store.entries(&Selector { hub: Some(hub), ..Selector::default() }, &mut |key, _, _| {
-                let path = hub::file_path(&key.resource());
-                let was = denied_at(before, hub, &key.root, &path);
-                match denied_at(held, hub, &key.root, &path) {
-                    Some(denied) => found.push((key, denied.id)),
-                    None if was.is_some() && opened.last() != Some(&key.of_revision()) => {
-                        opened.push(key.of_revision())
-                    }
-                    None => {}
-                }
-                std::ops::ControlFlow::Continue(())
-            })?;
-        }
-        let mut notes: Vec<Happening> = Vec::new();
-        let is_new = held.denied != before.denied;
-        for (key, record) in found {
-            let is_kept = store.decided(&key)?.pinned_at.is_some();
-            if is_kept && !is_new {
-                continue;
-            }
-            if !is_kept {
-                let EntryKey { hub, root, repo, revision, path } = key.clone();
-                let (repo, revision, path) = (Some(repo.to_string()), Some(revision), Some(path));
-                store.remove(&Selector { hub: Some(hub), root: Some(root), repo, revision, path }).await?;
-            }
-            let what = if is_kept { "blocked and kept, as it is pinned" } else { "blocked and dropped" };
-            let note =
-                of_revision(Event::Blocked, &key, format!("{what}, by record {record} of the deny list"));
-            let is_told = notes
-                .last()
-                .is_some_and(|last| (&last.model, &last.revision) == (&note.model, &note.revision));
-            if !is_told {
-                notes.push(note);
-            }
-        }
-        notes.extend(
-            opened.iter().map(|key| of_revision(Event::Opened, key, "the deny list no longer matches it")),
-        );
-        if notes.is_empty() {
-            Ok(())
-        } else {
-            self.remote.decide(notes.into_iter().map(Decision::Note).collect()).await
-        }
-    }
 }
 
 /// Whether what a hub says of a file is true of the one that is held.
@@ -591,7 +459,7 @@ fn to_of(task: &Task) -> Option<String> {
     }
 }
 
-fn of_revision(event: Event, key: &EntryKey, detail: impl Into<String>) -> Happening {
+pub(super) fn of_revision(event: Event, key: &EntryKey, detail: impl Into<String>) -> Happening {
     Happening {
         hub: Some(key.hub),
         revision: Some(key.revision.clone()),

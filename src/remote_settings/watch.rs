@@ -1,25 +1,20 @@
 //! The way to the server: polls, and what each of them brings.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
-use serde_json::Value;
-use url::Url;
 
-use super::held::{BUNDLE, CHAINS, CHANGES, CHANGESET, Held, ROOT, SERVER};
-use super::snapshot::{Base, judge, merged, snapshot};
+use super::ask::base_of;
+use super::held::{CHANGESET, Held};
+use super::snapshot::{Base, merged, snapshot};
 use super::status::kept;
-use super::wire::{self, ChangeList, Changeset, Unreadable};
-use super::{RemoteSettings, Settings, happening, startup, text_of};
+use super::trouble::Trouble;
+use super::{RemoteSettings, Settings, happening};
 use crate::cache::Fetcher;
-use crate::model::{Collection, Document, EntryKey, Event, Snapshot, Timestamp};
-use crate::store::{Decision, StoreError};
-use crate::upstream::{Collected, Failure};
-use crate::verify::signature::{self, BadSignature, Chain};
+use crate::model::{Collection, EntryKey, Event, Snapshot, Timestamp};
+use crate::store::StoreError;
 
 /// A held collection is asked for again after this time, although nothing has changed: its signature is made anew.
 const DAILY: Duration = Duration::from_secs(24 * 3600);
@@ -31,80 +26,6 @@ const LEAST: Duration = Duration::from_secs(1);
 const MAX_OTHERS: u64 = 256;
 /// Most bytes of one of them.
 const MAX_OTHER: usize = 8 << 20;
-
-/// Why a state of a collection, or anything else of the server, was not taken over.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The server asked to be left alone for so long yet.
-    LeftAlone(Duration),
-    /// It could not be asked.
-    Failure(Failure),
-    /// It answered with another status than 200.
-    Status(StatusCode),
-    /// Its answer cannot be used.
-    Unreadable(Unreadable),
-    /// What it sent is not signed.
-    Unsigned(BadSignature),
-    /// It is signed, and older than what is held.
-    Replay { held: u64, offered: u64 },
-    /// The list of changes does not have it.
-    Unlisted,
-    /// It could not be stored.
-    Store(StoreError),
-}
-
-impl Trouble {
-    /// Whether the server itself is out of order, and not one collection.
-    fn is_of_server(&self) -> bool {
-        match self {
-            Self::Failure(Failure::Down { .. }) => true,
-            Self::Status(status) => {
-                matches!(*status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
-            }
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LeftAlone(left) => {
-                write!(f, "the server asked to be left alone for {} s more", left.as_secs().max(1))
-            }
-            Self::Failure(failure) => {
-                let cause = std::error::Error::source(failure).map(|cause| format!(": {cause}"));
-                write!(f, "the server cannot be asked: {failure}{}", cause.unwrap_or_default())
-            }
-            Self::Status(status) => write!(f, "the server answered {status}"),
-            Self::Unreadable(why) => why.fmt(f),
-            Self::Unsigned(why) => why.fmt(f),
-            Self::Replay { held, offered } => {
-                write!(f, "a replay: the state of {offered} was offered, and that of {held} is held")
-            }
-            Self::Unlisted => f.write_str("the server does not list the collection"),
-            Self::Store(why) => write!(f, "it cannot be stored: {why}"),
-        }
-    }
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::Failure(failure)
-    }
-}
-
-impl From<Unreadable> for Trouble {
-    fn from(why: Unreadable) -> Self {
-        Self::Unreadable(why)
-    }
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
 
 /// The way to the server, and for renewals to the hubs.
 pub struct Watcher {
@@ -278,15 +199,8 @@ impl Watcher {
             held => Base::Whole(held),
         };
         let records = merged(base, &set);
-        let (chains, unreachable) = self.chains(&set, from_scratch).await;
+        let (validity, chains) = self.verified(collection, &records, &set, from_scratch).await?;
         let now = Timestamp::now();
-        let chain = |url: &str| chains.get(url).map(|(chain, _)| chain.clone()).ok_or(BadSignature::NoChain);
-        let roots = &self.settings().roots;
-        let (validity, used) =
-            judge(collection, &records, &set, chain, roots, now).map_err(|why| match unreachable {
-                Some(failure) => Trouble::Failure(failure),
-                None => Trouble::Unsigned(why),
-            })?;
         let mut next = snapshot(collection, base, records, set, validity, now);
         if let Some(held) = held {
             if next.timestamp < held.timestamp {
@@ -297,9 +211,7 @@ impl Watcher {
                 next = Snapshot { checked_at: now, ..held.clone() };
             }
         }
-        // The others are no more than what somebody sent.
-        let chains = chains.into_iter().filter(|(url, _)| *url == used);
-        self.adopt(next, chains.map(|(url, (_, text))| (url, text)).collect()).await
+        self.adopt(next, chains).await
     }
 
     /// Writes a signed state down with all that it announces, publishes it, and has it acted upon.
@@ -318,13 +230,7 @@ impl Watcher {
         }
         let old = self.remote.held();
         let mut held = Held::clone(&old);
-        let mut decisions = Vec::new();
-        for (url, chain) in chains {
-            if held.chains.get(&url) != Some(&chain) {
-                decisions.push(self.document(CHAINS, &url, chain.clone()));
-                held.chains.insert(url, chain);
-            }
-        }
+        let mut decisions = self.keep_chains(&mut held, chains);
         decisions.push(self.document(&collection.to_string(), CHANGESET, body.into()));
         let (timestamp, count) = (next.timestamp, next.records.len());
         if is_watched {
@@ -367,186 +273,6 @@ impl Watcher {
             tracing::debug!(%collection, %trouble, "a collection that a client asked for is not kept");
         }
     }
-
-    /// What the server is, and where its attachments are.
-    async fn learn_server(&self) -> Result<(), Trouble> {
-        let got = self.get(&self.url("/")?, wire::MAX_CHAIN).await?;
-        let said = wire::json(&got.body)?;
-        let base = base_of(&said).ok_or(Unreadable::Lacks("base of attachments"))?;
-        self.fetcher.upstream().set_attachments(base);
-        let _commit = self.commit.lock().await;
-        let mut held = Held::clone(&self.remote.held());
-        (held.server, held.server_at) = (Some(Arc::new(said)), Timestamp::now());
-        self.remote.decide(vec![self.document(SERVER, ROOT, got.body)]).await?;
-        self.remote.publish(held);
-        Ok(())
-    }
-
-    async fn change_list(&self, expected: u64) -> Result<Arc<ChangeList>, Trouble> {
-        let path = format!("/buckets/monitor/collections/changes/changeset?_expected={expected}");
-        let got = self.get(&self.url(&path)?, wire::MAX_ANSWER).await?;
-        let list = Arc::new(wire::change_list(&got.body)?);
-        if self.remote.held().changes.as_ref() != Some(&list) {
-            let _commit = self.commit.lock().await;
-            let mut held = Held::clone(&self.remote.held());
-            held.changes = Some(Arc::clone(&list));
-            self.remote.decide(vec![self.document(SERVER, CHANGES, got.body)]).await?;
-            self.remote.publish(held);
-        }
-        Ok(list)
-    }
-
-    /// What has changed in a collection since a moment, and whether that is all that the answer says.
-    async fn changeset(
-        &self,
-        collection: &Collection,
-        at: u64,
-        since: Option<u64>,
-    ) -> Result<(Changeset, bool), Trouble> {
-        let Collection { bucket, name } = collection;
-        let mut path = format!("/buckets/{bucket}/collections/{name}/changeset?_expected={at}");
-        if let Some(since) = since {
-            path = format!("{path}&_since={since}");
-        }
-        let got = self.get(&self.url(&path)?, wire::MAX_ANSWER).await?;
-        // A moment that is too long ago is answered by a redirect to all of the collection.
-        let is_delta = since.is_some() && got.url.query_pairs().any(|(name, _)| name == "_since");
-        Ok((wire::changeset(&got.body)?, is_delta))
-    }
-
-    /// The chains of all signatures of a changeset, and why one of them is missing.
-    async fn chains(
-        &self,
-        set: &Changeset,
-        fresh: bool,
-    ) -> (BTreeMap<String, (Chain, Bytes)>, Option<Failure>) {
-        let (mut chains, mut unreachable) = (BTreeMap::new(), None);
-        for signature in signature::signatures(&set.metadata) {
-            let url = signature.x5u;
-            let held = self.remote.held().chains.get(&url).cloned().filter(|_| !fresh);
-            let text = match held {
-                Some(text) => text,
-                None => match self.fetch_chain(&url).await {
-                    Ok(text) => text,
-                    Err(Trouble::Failure(failure)) => {
-                        unreachable = Some(failure);
-                        continue;
-                    }
-                    Err(trouble) => {
-                        tracing::debug!(url, %trouble, "a chain of certificates cannot be had");
-                        continue;
-                    }
-                },
-            };
-            if let Ok(chain) = Chain::parse(&text) {
-                chains.insert(url, (chain, text));
-            }
-        }
-        (chains, unreachable)
-    }
-
-    async fn fetch_chain(&self, url: &str) -> Result<Bytes, Trouble> {
-        let url = Url::parse(url).map_err(|_| Unreadable::Lacks("URL of a chain"))?;
-        Ok(self.get(&url, wire::MAX_CHAIN).await?.body)
-    }
-
-    /// The bundle that a new Firefox begins with; only what is signed in it is kept.
-    async fn fetch_bundle(&self) -> Result<(), Trouble> {
-        let held = self.remote.held();
-        let base =
-            held.server.as_deref().and_then(base_of).ok_or(Unreadable::Lacks("base of attachments"))?;
-        let url =
-            base.join("bundles/startup.json.mozlz4").map_err(|_| Unreadable::Lacks("URL of the bundle"))?;
-        let got = self.get(&url, wire::MAX_BUNDLE).await?;
-        let sets = tokio::task::spawn_blocking(move || startup::unpack(&got.body));
-        let sets = sets.await.map_err(|_| StoreError::Closed)??;
-        let (mut good, mut used) = (Vec::new(), BTreeMap::new());
-        for value in sets {
-            match self.of_bundle(&value).await {
-                Ok(chains) => {
-                    used.extend(chains);
-                    good.push(value);
-                }
-                Err(trouble) => {
-                    let name = text_of(&value, &["metadata", "id"]).unwrap_or_default();
-                    tracing::warn!(collection = name, %trouble, "the startup bundle is kept without a collection");
-                }
-            }
-        }
-        let body = serde_json::to_vec(&good).expect("values of JSON are JSON");
-        let _commit = self.commit.lock().await;
-        let mut held = Held::clone(&self.remote.held());
-        let mut decisions = vec![self.document(SERVER, BUNDLE, body.into())];
-        for (url, chain) in used {
-            if held.chains.get(&url) != Some(&chain) {
-                decisions.push(self.document(CHAINS, &url, chain.clone()));
-                held.chains.insert(url, chain);
-            }
-        }
-        (held.bundle, held.bundle_at) = (Some(Arc::new(good)), Timestamp::now());
-        self.remote.decide(decisions).await?;
-        self.remote.publish(held);
-        Ok(())
-    }
-
-    /// Whether a collection of the bundle is signed, and with which chains.
-    async fn of_bundle(&self, value: &Value) -> Result<BTreeMap<String, Bytes>, Trouble> {
-        let set = wire::changeset_of(value.clone())?;
-        let name = |field: &str| text_of(value, &["metadata", field]).unwrap_or_default();
-        let collection = Collection::new(name("bucket"), name("id")).ok_or(Unreadable::Lacks("name"))?;
-        let records = merged(Base::Whole(None), &set);
-        let (chains, unreachable) = self.chains(&set, false).await;
-        let chain = |url: &str| chains.get(url).map(|(chain, _)| chain.clone()).ok_or(BadSignature::NoChain);
-        match judge(&collection, &records, &set, chain, &self.settings().roots, Timestamp::now()) {
-            Ok((_, used)) => {
-                let good = chains.into_iter().filter(|(url, _)| *url == used);
-                Ok(good.map(|(url, (_, text))| (url, text)).collect())
-            }
-            Err(why) => Err(unreachable.map_or(Trouble::Unsigned(why), Trouble::Failure)),
-        }
-    }
-
-    /// Asks for `url`, which is the server's or leads there, on behalf of a client.
-    ///
-    /// # Errors
-    /// See [`Failure`]. Any status is an answer.
-    pub async fn collect(&self, url: &str, limit: usize) -> Result<Collected, Failure> {
-        let url = Url::parse(url).map_err(|e| Failure::Unreachable(e.into()))?;
-        let got = self.fetcher.upstream().collect(&url, limit).await?;
-        self.note_wish(&got);
-        Ok(got)
-    }
-
-    /// Asks the server. That it asks to be left alone with this answer holds from the next poll on.
-    async fn get(&self, url: &Url, limit: usize) -> Result<Collected, Trouble> {
-        let got = self.fetcher.upstream().collect(url, limit).await?;
-        self.note_wish(&got);
-        match got.status {
-            StatusCode::OK => Ok(got),
-            status => Err(Trouble::Status(status)),
-        }
-    }
-
-    /// Notes that the server asked to be left alone.
-    fn note_wish(&self, got: &Collected) {
-        if let Some(wait) = got.left_alone {
-            let mut watching = self.remote.watching();
-            // One wish does not shorten another.
-            watching.left_alone_until = watching.left_alone_until.max(Some(Timestamp::now().plus(wait)));
-            drop(watching);
-            tracing::warn!(seconds = wait.as_secs(), "remote settings asks to be left alone");
-        }
-    }
-
-    fn url(&self, path_and_query: &str) -> Result<Url, Trouble> {
-        let text = format!("{}{path_and_query}", self.settings().server);
-        Url::parse(&text).map_err(|e| Trouble::Failure(Failure::Unreachable(e.into())))
-    }
-
-    fn document(&self, of: &str, path: &str, body: Bytes) -> Decision {
-        let document = Document { status: 200, learned_at: Timestamp::now(), body, ..Document::default() };
-        Decision::Document(self.settings().key(of, path), document)
-    }
 }
 
 impl RemoteSettings {
@@ -569,13 +295,6 @@ impl RemoteSettings {
         let document = self.store.document(&key)?;
         Ok(document.and_then(|document| serde_json::from_slice(&document.body).ok()).map(Arc::new))
     }
-}
-
-/// Where a server says that its attachments are.
-fn base_of(said: &Value) -> Option<Url> {
-    let text = text_of(said, &["capabilities", "attachments", "base_url"])?;
-    let url = Url::parse(&format!("{}/", text.trim_end_matches('/'))).ok()?;
-    matches!(url.scheme(), "http" | "https").then_some(url)
 }
 
 /// Whether a collection is to be fetched again for its signature, if it was asked for last at `tried`.
@@ -613,15 +332,5 @@ mod tests {
                 "day {now_days}, {tried_hours_ago} h ago"
             );
         }
-    }
-
-    #[test]
-    fn the_base_of_attachments_is_a_url() {
-        let said = |base: &str| json!({"capabilities": {"attachments": {"base_url": base}}});
-        assert_eq!(base_of(&said("https://cdn/x")).unwrap().as_str(), "https://cdn/x/");
-        for bad in ["", "cdn", "file:///etc/", "javascript:1"] {
-            assert_eq!(base_of(&said(bad)), None, "{bad}");
-        }
-        assert_eq!(base_of(&json!({})), None);
     }
 }
