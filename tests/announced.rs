@@ -579,3 +579,27 @@ fn a_hub_that_is_down_is_waited_for() {
     scene.hub.behave();
     eventually(|| superseded(&daemon, "v1.0"));
 }
+
+#[test]
+fn what_a_lock_pins_stays_whatever_is_announced() {
+    let scene = Scene::new();
+    let builder = scene.builder().set("hub.mozilla.on_announce", "evict").set("settings.grace", "1ms");
+    let daemon = scene.in_use(builder);
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("hubcache.lock");
+    let lock = lock.to_str().unwrap();
+    let add = ["lock", "add", "moz:acme/tiny@v1.0", "--file", "config.json", "--lock", lock];
+    for arguments in [&add[..], &["preload", "--lock", lock], &["preload", "--lock", lock]] {
+        let output = daemon.command(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(events(&daemon).iter().filter(|event| *event == "pinned").count(), 1, "pinned once");
+    for version in ["v2.0", "v3.0"] {
+        scene.publish(version);
+        scene.announce(version);
+        eventually(|| state(&daemon, version).is_some().then_some(()));
+    }
+    // What came between has been dropped, so the locked one would have been.
+    eventually(|| state(&daemon, "v2.0").is_none().then_some(()));
+    assert!(superseded(&daemon, "v1.0").is_some());
+}

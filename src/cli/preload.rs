@@ -13,15 +13,19 @@ use super::holdings::Holdings;
 use super::lock;
 use super::ls::json_arg;
 use super::print::{self, Table};
+use super::reach;
 use super::transfer::{self, Choice, Watcher};
 use crate::admin::control::{self, Brought, Selector, Wanted};
 use crate::config::Config;
 use crate::model::{Digest, Sha256};
 use crate::transfer::ModelName;
+use crate::transfer::lock::Lock;
 
 const LONG_ABOUT: &str = "\
 Bring models here before anybody asks for them: those that are named, or everything that a lock file pins. What is held \
 already is not fetched again, so an interrupted preload goes on where it stopped.
+
+Revisions that a lock file pins are kept as `hubcache pin` keeps them, whatever is announced; `hubcache unpin` ends that.
 
 With a server running on the data directory it is that which fetches; without one this command does.";
 
@@ -103,6 +107,9 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let to_come =
         plan.iter().filter(|file| !file.held).filter_map(|file| file.size).fold(0, u64::saturating_add);
     let brought = transfer::bring(&config, &files, &mut Watcher::new(quiet || as_json, to_come))?;
+    if let Some(path) = matches.get_one::<PathBuf>(lock::LOCK) {
+        keep(&config, &lock::read(path)?)?;
+    }
     report(&plan, &brought, as_json, quiet)
 }
 
@@ -126,6 +133,27 @@ fn of_lock(config: &Config, path: &Path) -> Result<Vec<Planned>, Failure> {
         }
     }
     Ok(plan)
+}
+
+/// Pins the revisions of a lock that are not pinned yet.
+fn keep(config: &Config, lock: &Lock) -> Result<(), Failure> {
+    for (model, locked) in &lock.models {
+        let selector = selector(model, locked.kept_at(model));
+        let held = Holdings::read(config, control::Command::Ls { selector: selector.clone() })?;
+        if held.files.iter().any(|row| row.decided.pinned_at.is_none()) {
+            reach::execute(config, control::Command::Pin { selector }, |_| {})?;
+        }
+    }
+    Ok(())
+}
+
+fn selector(model: &ModelName, revision: &str) -> Selector {
+    Selector {
+        hub: Some(model.hub),
+        repo: Some(model.repo.to_string()),
+        revision: Some(revision.to_owned()),
+        path: None,
+    }
 }
 
 /// What a hub has of a model.
@@ -167,14 +195,8 @@ fn wanted(model: &ModelName, revision: &str, path: &str, sha256: Option<Sha256>)
 
 /// The files of a model that are held, with their digests.
 pub fn held(config: &Config, model: &ModelName, revision: &str) -> Result<BTreeMap<String, Sha256>, Failure> {
-    let selector = Selector {
-        hub: Some(model.hub),
-        repo: Some(model.repo.to_string()),
-        revision: Some(revision.to_owned()),
-        path: None,
-    };
     let root = config.upstream.roots.root(model.hub);
-    let held = Holdings::read(config, control::Command::Ls { selector })?;
+    let held = Holdings::read(config, control::Command::Ls { selector: selector(model, revision) })?;
     let ours = held.files.into_iter().filter(|row| row.key.root == *root);
     Ok(ours.map(|row| (row.key.path, row.entry.blob)).collect())
 }
