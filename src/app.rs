@@ -3,10 +3,12 @@
 //! Whatever is stopped has nothing behind it that still needs it: first the sockets of clients, then the fills that
 //! their requests began, then the doors of operators, and the store last.
 
+mod core;
 mod heap;
 mod lines;
 mod logs;
 mod plain;
+mod sessions;
 mod signals;
 
 use std::fmt;
@@ -22,21 +24,21 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::core::Core;
+use self::sessions::Sessions;
+use self::signals::Signals;
 pub use heap::keep_memory;
 pub use logs::{Log, start_log};
-use signals::Signals;
 
 use crate::admin::control::Context;
 use crate::admin::{Door, control};
-use crate::cache::{self, Cache, Fetcher};
+use crate::cache::Fetcher;
 use crate::config::Config;
 use crate::listen::{self, Drained, Interceptor, Speaks, authority};
 use crate::model::Timestamp;
 use crate::policy::{Asker, Denial};
-use crate::proxy::{Forwarding, Frozen, Handled, Mirror, Proxy};
-use crate::remote_settings::{self, RemoteSettings, Watcher};
+use crate::proxy::{Forwarding, Frozen, Handled, Proxy};
 use crate::store::{self, Store, StoreError};
-use crate::telemetry::Telemetry;
 use crate::upstream;
 
 /// What is told to whoever started the program once clients can connect.
@@ -163,6 +165,7 @@ struct Service {
     operators: JoinHandle<Drained>,
     stop_operators: watch::Sender<bool>,
     control: JoinHandle<()>,
+    sessions: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     watching: Vec<JoinHandle<()>>,
 }
@@ -176,34 +179,25 @@ const OPERATOR_LIMITS: listen::Limits = listen::Limits {
     max_connections: 64,
     max_per_client: 64,
 };
+/// How long an owner that was started on demand stays when nobody is connected any more: the commands of one script
+/// follow each other.
+const LINGER: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
     async fn start(config: Config, frozen: Option<Arc<Frozen>>, store: Store) -> Result<Self, Error> {
-        let Config {
-            offline,
-            frozen: _,
-            listen,
-            egress,
-            admin,
-            store: data,
-            mut upstream,
-            settings,
-            cache,
-            policy,
-            log: _,
-        } = config;
-        let offline = offline || frozen.is_some();
+        let offline = config.offline || frozen.is_some();
+        let Config { listen, admin, upstream: mut hubs, .. } = config.clone();
         let doors = Doors::open(&listen, &admin).await?;
         let ready = doors.ready;
         let interceptor = listen.intercept.enabled.then(|| interceptor(&listen.intercept)).transpose()?;
         let forwarding = Forwarding {
-            egress: Arc::new(egress.listening_at(ready.addresses())),
+            egress: Arc::new(config.egress.clone().listening_at(ready.addresses())),
             intercept: interceptor.is_some(),
         };
-        upstream.egress = Arc::clone(&forwarding.egress);
-        refuse_own_parent(&upstream).await?;
+        hubs.egress = Arc::clone(&forwarding.egress);
+        refuse_own_parent(&hubs).await?;
         if forwarding.egress.is_open() {
             tracing::warn!(
                 "egress.mode is open: whoever may use this server can have it connect to any public host on ports 80 and \
@@ -211,35 +205,31 @@ impl Service {
             );
         }
 
-        let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
-        let held = Cache::new(&cache, upstream.roots.clone(), store.clone());
-        let fetcher = match offline {
-            true => {
-                tracing::info!("offline: no hub is asked");
-                None
-            }
-            false => Some(fetcher(cache, Arc::clone(&held), upstream, &telemetry)?),
-        };
-        let mirror =
-            settings.map(|settings| mirror(settings, &store, fetcher.as_ref(), &telemetry)).transpose()?;
-        let server = control::Server {
+        if offline {
+            tracing::info!("offline: no hub is asked");
+        }
+        let core = Core::new(&config, hubs, store.clone(), !offline)?;
+        if let Some(fetcher) = &core.fetcher {
+            fetcher.resume_fills();
+        }
+        let (open_session, sessions) = Sessions::of(&config, core.clone(), &forwarding.egress).start();
+        let server = Arc::new(control::Server {
             started_at: Timestamp::now(),
             listen: ready.listen,
             listen_tls: ready.listen_tls,
             intercept: forwarding.intercept,
             admin: ready.admin,
             frozen: frozen.clone(),
-            telemetry: telemetry.clone(),
-        };
-        let (cache, rules, server) = (Arc::clone(&held), policy.clone(), Some(Arc::new(server)));
-        let (fetcher_of, mirror_of) = (fetcher.clone(), mirror.clone());
-        let context = Context { cache, rules, offline, fetcher: fetcher_of, mirror: mirror_of, server };
+            telemetry: core.telemetry.clone(),
+        });
+        let context = core.context(offline, Some(server), Some(open_session));
+        let Core { telemetry, cache, fetcher, mirror, rules, .. } = core;
         let watcher = mirror.as_ref().and_then(|mirror| mirror.watcher.clone());
         let door = Arc::new(Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone()));
-        let proxy = Proxy::new(policy, forwarding, held, fetcher.clone(), telemetry, mirror, frozen);
+        let proxy = Proxy::new(rules, forwarding, cache, fetcher.clone(), telemetry, mirror, frozen);
 
-        let bound = control::bind(&data.dir, &runtime_dirs()).map_err(Error::Control)?;
-        let control = tokio::spawn(control::serve(bound, context));
+        let bound = control::bind(&config.store.dir, &runtime_dirs()).map_err(Error::Control)?;
+        let control = tokio::spawn(control::serve(bound, context, None));
         let housekeeping = tokio::spawn(keep_house(store.clone()));
         let watching = watcher.map_or_else(Vec::new, |watcher| {
             vec![
@@ -281,6 +271,7 @@ impl Service {
             operators,
             stop_operators,
             control,
+            sessions,
             housekeeping,
             watching,
         })
@@ -301,16 +292,14 @@ impl Service {
         }
         // What they have begun is written down, and goes on at the next start.
         for task in self.watching {
-            task.abort();
-            let _ = task.await;
+            stop(task).await;
         }
+        stop(self.sessions).await;
         if let Some(fetcher) = self.fetcher {
             fetcher.stop().await;
         }
         self.housekeeping.abort();
-        self.control.abort();
-        // It ends by being aborted, which is an error only to those who did not ask for it.
-        let _ = self.control.await;
+        stop(self.control).await;
         self.stop_operators.send_replace(true);
         let _ = self.operators.await;
         self.store.close().await;
@@ -376,52 +365,54 @@ async fn refuse_own_parent(settings: &upstream::Settings) -> Result<(), Error> {
     Ok(())
 }
 
-/// The way to the hubs, on which unfinished files go on at once.
-fn fetcher(
-    settings: cache::Settings,
-    held: Arc<Cache>,
-    hubs: upstream::Settings,
-    telemetry: &Telemetry,
-) -> Result<Arc<Fetcher>, Error> {
-    let client = upstream::Client::new(hubs, telemetry.clone()).map_err(Error::Upstream)?;
-    let fetcher = Fetcher::new(settings, held, Arc::new(client), telemetry.clone());
-    fetcher.resume_fills();
-    Ok(fetcher)
-}
-
-/// What is held of Remote Settings, and the way to its server where there is one.
-fn mirror(
-    settings: remote_settings::Settings,
-    store: &Store,
-    fetcher: Option<&Arc<Fetcher>>,
-    telemetry: &Telemetry,
-) -> Result<Mirror, Error> {
-    let remote = RemoteSettings::load(settings, store.clone(), telemetry.clone()).map_err(Error::Settings)?;
-    let watcher = fetcher.map(|fetcher| Watcher::new(Arc::clone(&remote), Arc::clone(fetcher)));
-    Ok(Mirror { remote, watcher })
-}
-
 /// What a command works with that has opened the store itself; with the ways to the hubs and to Remote Settings if it
 /// `asks` them.
 ///
 /// # Errors
 /// As at the start of a server.
 pub fn alone(config: &Config, store: &Store, asks: bool) -> Result<Context, Error> {
-    let cache = Cache::new(&config.cache, config.upstream.roots.clone(), store.clone());
-    let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
-    let fetcher = match asks && !config.offline {
-        true => {
-            let client = upstream::Client::new(config.upstream.clone(), telemetry.clone());
-            let client = Arc::new(client.map_err(Error::Upstream)?);
-            Some(Fetcher::new(config.cache.clone(), Arc::clone(&cache), client, telemetry.clone()))
+    let core = Core::new(config, config.upstream.clone(), store.clone(), asks && !config.offline)?;
+    Ok(core.context(config.offline, None, None))
+}
+
+/// Owns the data directory for the runs and commands that ask, until nobody has asked for a while; `ready` is called
+/// once they can.
+///
+/// # Errors
+/// As at the start of a server.
+pub async fn own(config: Config, ready: impl FnOnce()) -> Result<(), Error> {
+    let mut signals = Signals::install().map_err(Error::Signals)?;
+    let store = open(config.store.clone()).await?;
+    let core = match Core::new(&config, config.upstream.clone(), store.clone(), !config.offline) {
+        Ok(core) => core,
+        Err(error) => {
+            store.close().await;
+            return Err(error);
         }
-        false => None,
     };
-    let settings = config.settings.clone();
-    let mirror =
-        settings.map(|settings| mirror(settings, store, fetcher.as_ref(), &telemetry)).transpose()?;
-    let (rules, offline) = (config.policy.clone(), config.offline);
-    Ok(Context { cache, rules, offline, fetcher, mirror, server: None })
+    let egress = Arc::clone(&config.upstream.egress);
+    let (open_session, sessions) = Sessions::of(&config, core.clone(), &egress).start();
+    let bound = control::bind(&config.store.dir, &runtime_dirs()).map_err(Error::Control)?;
+    let context = core.context(config.offline, None, Some(open_session));
+    ready();
+    tokio::select! {
+        () = control::serve(bound, context, Some(LINGER)) => tracing::info!("nobody is left who needs this process"),
+        () = signals.stop() => {}
+    }
+    signals.then_exit_at_once();
+    stop(sessions).await;
+    if let Some(fetcher) = core.fetcher {
+        fetcher.stop().await;
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// Ends a task that would run until the end.
+async fn stop(task: JoinHandle<()>) {
+    task.abort();
+    // Being aborted is an error only to those who did not ask for it.
+    let _ = task.await;
 }
 
 /// Lets go of what has expired, now and every so often.

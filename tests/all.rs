@@ -46,6 +46,7 @@ mod real_clients;
 mod remote_settings;
 mod revisions;
 mod routing;
+mod runs;
 mod scripted_hub;
 mod seeing;
 mod sources;

@@ -38,7 +38,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    fn code(self) -> u8 {
+    /// As a process ends with it.
+    pub fn code(self) -> u8 {
         match self {
             Self::Usage => 64,
             Self::Data => 65,
@@ -82,6 +83,16 @@ impl Failure {
             message = format!("{message}\n{remedy}");
         }
         Self { exit, message }
+    }
+
+    /// What is said.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// As what the process ends.
+    pub fn code(&self) -> u8 {
+        self.exit.code()
     }
 
     /// Says why on stderr.

@@ -1,8 +1,8 @@
 //! `hubcache lock`: the file that pins every byte of the models that a project uses.
 
 mod check;
-mod diff;
-mod resolve;
+pub mod diff;
+pub mod resolve;
 
 use std::fs;
 use std::io;
@@ -155,7 +155,12 @@ pub fn read(path: &Path) -> Result<Lock, Failure> {
         ),
         _ => io_failure(format_args!("{} cannot be read", path.display()), &error),
     })?;
-    Lock::parse(&text)
+    parse(path, &text)
+}
+
+/// What the text of a lock file says.
+pub fn parse(path: &Path, text: &str) -> Result<Lock, Failure> {
+    Lock::parse(text)
         .map_err(|why| Failure::new(Exit::Data, format!("{} is no lock file: {why}", path.display())))
 }
 
@@ -168,7 +173,7 @@ fn models(matches: &ArgMatches) -> Result<Vec<ModelName>, Failure> {
 }
 
 /// Writes by renaming, so that nobody reads half a file.
-fn write(path: &Path, lock: &Lock) -> Result<(), Failure> {
+pub fn write(path: &Path, lock: &Lock) -> Result<(), Failure> {
     let fail = |error: io::Error| io_failure(format_args!("{} cannot be written", path.display()), &error);
     let text = lock.print();
     // What a hub calls its files may be what no lock file can have.

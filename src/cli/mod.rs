@@ -12,12 +12,15 @@ mod history;
 mod holdings;
 mod lock;
 mod ls;
+mod own;
 mod pin;
 mod preload;
 mod print;
 mod reach;
 mod rm;
+mod run;
 mod serve;
+mod session;
 mod settings;
 mod setup;
 mod show;
@@ -63,6 +66,9 @@ Look at what it holds, while it runs or not:
 Bring models here, and pin every byte of them:
   hubcache lock add hf:acme/tiny
   hubcache preload --lock hubcache.lock
+
+Run a test suite against exactly these bytes, with no network:
+  hubcache run --lock hubcache.lock -- pytest
 
 See what Mozilla announces for Firefox, and what became of it:
   hubcache settings status
@@ -114,6 +120,7 @@ fn command() -> Command {
             verify::command(),
             preload::command(),
             lock::command(),
+            run::command(),
             settings::command(),
             history::command(),
             pin::command(pin::PIN),
@@ -121,12 +128,14 @@ fn command() -> Command {
             ca::command(),
             setup::command(),
             config::command(),
+            own::command(),
         ])
 }
 
 fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("serve", m)) => serve::run(m),
+        Some(("run", m)) => run::run(m),
         Some(("ls", m)) => ls::run(m),
         Some(("show", m)) => show::run(m),
         Some(("status", m)) => status::run(m),
@@ -142,6 +151,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("ca", m)) => ca::run(m),
         Some(("setup", m)) => setup::run(m),
         Some(("config", m)) => config::run(m),
+        Some((own::NAME, m)) => own::run(m),
         _ => unreachable!("clap accepts the commands above and requires one"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     };
     let mut plan = Vec::new();
     if let Some(path) = matches.get_one::<PathBuf>(lock::LOCK) {
-        plan.extend(of_lock(&config, path)?);
+        plan.extend(of_lock(&config, &lock::read(path)?)?);
     }
     let choice = Choice::of(matches)?;
     for text in matches.get_many::<String>(MODELS).into_iter().flatten() {
@@ -113,9 +113,19 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     report(&plan, &brought, as_json, quiet)
 }
 
+/// Brings what a lock pins and is not here, and keeps its revisions whatever is announced.
+pub fn bring(config: &Config, lock: &Lock, quiet: bool) -> Result<(), Failure> {
+    let mut plan = of_lock(config, lock)?;
+    plan.retain(|file| !file.held);
+    let files: Vec<Wanted> = plan.iter().map(|file| file.wanted.clone()).collect();
+    let to_come = plan.iter().filter_map(|file| file.size).fold(0, u64::saturating_add);
+    let brought = transfer::bring(config, &files, &mut Watcher::new(quiet, to_come))?;
+    keep(config, lock)?;
+    troubles(&plan, &brought)
+}
+
 /// What a lock file pins.
-fn of_lock(config: &Config, path: &Path) -> Result<Vec<Planned>, Failure> {
-    let lock = lock::read(path)?;
+fn of_lock(config: &Config, lock: &Lock) -> Result<Vec<Planned>, Failure> {
     let mut plan = Vec::new();
     for (model, locked) in &lock.models {
         let revision = locked.kept_at(model);
@@ -274,8 +284,6 @@ fn free_bytes(config: &Config) -> Option<u64> {
 /// Tells what was done, and ends as the worst of it says.
 fn report(plan: &[Planned], brought: &[Brought], as_json: bool, quiet: bool) -> Result<(), Failure> {
     let is_excused = |at: usize| brought[at].is_missing && plan[at].is_optional;
-    let troubles: Vec<usize> =
-        (0..brought.len()).filter(|at| brought[*at].trouble.is_some() && !is_excused(*at)).collect();
     let sizes = |was_held: bool| -> (u64, u64) {
         let of = brought.iter().filter(|file| file.trouble.is_none() && file.was_held == was_held);
         of.filter_map(|file| file.entry.as_ref())
@@ -310,6 +318,14 @@ fn report(plan: &[Planned], brought: &[Brought], as_json: bool, quiet: bool) -> 
         out.flush()
     };
     output(write())?;
+    troubles(plan, brought)
+}
+
+/// Fails as the worst of what went wrong says.
+fn troubles(plan: &[Planned], brought: &[Brought]) -> Result<(), Failure> {
+    let is_excused = |at: usize| brought[at].is_missing && plan[at].is_optional;
+    let troubles: Vec<usize> =
+        (0..brought.len()).filter(|at| brought[*at].trouble.is_some() && !is_excused(*at)).collect();
     if troubles.is_empty() {
         return Ok(());
     }

@@ -106,6 +106,8 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
             Reply::Moving { moving } => each(Event::Moving(moving)),
             Reply::Brought { brought } => each(Event::Brought(brought)),
             Reply::Explained { explanation } => each(Event::Explained(explanation)),
+            // Only of sessions, which are not asked for here.
+            Reply::Session { .. } | Reply::Lacking { .. } | Reply::Noted { .. } => {}
             Reply::Done { done } => break Ok(done),
             Reply::Failed(failure) => break Err(Failure::from(failure)),
         }
@@ -125,7 +127,7 @@ enum Answer {
 }
 
 /// The owner of the data directory, which has been sent `command`; `None` where nobody answers.
-async fn owner(config: &Config, command: &Command) -> Result<Option<Connection>, Failure> {
+pub async fn owner(config: &Config, command: &Command) -> Result<Option<Connection>, Failure> {
     let dir = &config.store.dir;
     let unreachable =
         |error| io_failure(format_args!("the owner of {} cannot be asked", dir.display()), &error);

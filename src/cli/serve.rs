@@ -11,7 +11,7 @@ use super::exit::{Failure, io_failure};
 use super::flags::{self, Scope};
 use super::lock;
 use crate::app::{self, Ready};
-use crate::proxy::Frozen;
+use crate::proxy::{Freezing, Frozen};
 
 const LONG_ABOUT: &str = "\
 Serve model files to clients: from the data directory what is held, from the hub what is not, each file downloaded \
@@ -71,7 +71,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let Some((path, report)) = frozen else {
         return Ok(runtime.block_on(app::run(loaded.config, None, announce))?);
     };
-    let frozen = Frozen::new(lock::read(&path)?, &path, &loaded.config.store.dir);
+    let frozen = Frozen::new(lock::read(&path)?, &path, &loaded.config.store.dir, Freezing::Server);
     // Whether it can be written is better known before the tests than after them.
     let report = report.map(|path| create(&path)).transpose()?;
     tracing::info!(lock = %path.display(), "frozen: what the lock file pins is served, and nothing else");
@@ -88,8 +88,9 @@ fn create(path: &Path) -> Result<(PathBuf, File), Failure> {
 
 /// Says what was asked for and not served.
 fn tell_missing(frozen: &Frozen, report: Option<(PathBuf, File)>) -> Result<(), Failure> {
-    if frozen.lacking() > 0 {
-        tracing::warn!(files = frozen.lacking(), "not everything that was asked for is pinned and held");
+    let lacking = frozen.lacking().len();
+    if lacking > 0 {
+        tracing::warn!(files = lacking, "not everything that was asked for is pinned and held");
     }
     let Some((path, file)) = report else { return Ok(()) };
     let written = frozen.report(&mut io::BufWriter::new(file));

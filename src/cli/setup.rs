@@ -187,7 +187,7 @@ fn write(guide: &Guide, dir: &Path, certificate: &Path) -> Result<(), Failure> {
 const FORM: pem::EncodeConfig = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
 
 /// For clients whose variable replaces what they trust by one file.
-fn bundle(own: &str) -> String {
+pub fn bundle(own: &str) -> String {
     let mut text = String::from(own);
     for certificate in rustls_native_certs::load_native_certs().certs {
         text.push_str(&pem::encode_config(&pem::Pem::new("CERTIFICATE", certificate.to_vec()), FORM));

@@ -38,6 +38,23 @@ impl FlagValue {
         Self { flag: flag.into(), id: id.into(), raw }
     }
 
+    /// The arguments that give it.
+    pub fn arguments(&self) -> Vec<String> {
+        let one = |value: &str| match (
+            &self.flag[..],
+            self.id.strip_prefix("hub.").and_then(|id| id.strip_suffix(".url")),
+        ) {
+            ("--hub", Some(name)) => format!("--hub={name}={value}"),
+            (flag, _) => format!("{flag}={value}"),
+        };
+        match &self.raw {
+            Raw::Text(text) => vec![one(text)],
+            Raw::List(values) => values.iter().map(|value| one(value)).collect(),
+            // No flag has another form.
+            _ => Vec::new(),
+        }
+    }
+
     /// `--hub NAME=URL`.
     pub fn hub(text: &str) -> Self {
         match text.split_once('=') {

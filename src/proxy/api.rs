@@ -36,14 +36,14 @@ impl Proxy {
         };
         let asked = Asked::new(&head);
         let reply = match (&self.frozen, &self.fetcher) {
-            (Some(frozen), _) => self.frozen_question(frozen, &question, &asked),
+            (Some(frozen), _) => self.frozen_question(frozen, &question, &asked, sent).await,
             (None, Some(fetcher)) => self.answered(fetcher, &question, &asked, sent).await,
             (None, None) => self.held_document(&question, &asked),
         };
         if asked.head_only { status::without_body(reply) } else { reply }
     }
 
-    async fn answered(
+    pub(super) async fn answered(
         &self,
         fetcher: &Arc<Fetcher>,
         question: &Question,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
 
+use super::frozen::Pending;
 use super::{Asked, Proxy, Reply, Visit, answer, hot, status, view};
 use crate::body::{Body, Stored};
 use crate::cache::{Checked, Fetcher, FillError, Follower, Found, Landed, Settled, Ticket};
@@ -66,7 +67,12 @@ impl Proxy {
             && !self.mirror.as_ref().is_some_and(denied)
     }
 
-    async fn planned(&self, fetcher: &Arc<Fetcher>, resource: &Resource, asked: &Asked<'_>) -> Reply {
+    pub(super) async fn planned(
+        &self,
+        fetcher: &Arc<Fetcher>,
+        resource: &Resource,
+        asked: &Asked<'_>,
+    ) -> Reply {
         let ask = ask(resource, asked);
         let mut check = if fetcher.upstream().is_down(resource.hub) { Check::Down } else { Check::NotMade };
         let mut failure = None;
@@ -179,6 +185,18 @@ impl Proxy {
         entry: &Arc<Entry>,
         outcome: Outcome,
     ) -> Reply {
+        self.serve_under(resource, asked, entry, outcome, None).await
+    }
+
+    /// Serves what is held; of bytes that are being checked the last one comes after the verdict.
+    pub(super) async fn serve_under(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        entry: &Arc<Entry>,
+        outcome: Outcome,
+        verdict: Option<Pending>,
+    ) -> Reply {
         let file = &entry.representation;
         let mut response = answer::file_head(file, Some(entry.checked_at), outcome, None);
         let conditions = Conditions::of(&asked.parts.headers);
@@ -206,11 +224,16 @@ impl Proxy {
             }
             Selected::None => return answer::out_of_range(response, entry.size),
         };
-        match self.bytes(entry, start, end).await {
+        let is_checked = verdict.is_none();
+        let body = match verdict {
+            Some(verdict) => self.withheld(entry, start, verdict),
+            None => self.bytes(entry, start, end).await,
+        };
+        match body {
             Ok(body) => *response.body_mut() = body,
             Err(error) => return status::of_store(&error),
         }
-        if let (Outcome::Hit, Some(seen)) = (outcome, asked.seen) {
+        if let (Outcome::Hit, Some(seen), true) = (outcome, asked.seen, is_checked) {
             self.hot.keep(asked.parts, seen, resource.hub, asked.at_hub(), entry, &response);
         }
         Reply { response, outcome }

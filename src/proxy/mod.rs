@@ -39,7 +39,7 @@ use crate::request::{
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
 pub use forward::{Forwarding, Passage, XET_HOSTS};
-pub use frozen::Frozen;
+pub use frozen::{Freezing, Frozen, Lack};
 use hot::Hot;
 pub use settings::Mirror;
 

@@ -6,8 +6,10 @@
 pub mod lock;
 mod named;
 mod pins;
+mod recorded;
 mod select;
 
 pub use named::{BadModel, ModelName};
 pub use pins::{Pinned, Pins, State, adding};
+pub use recorded::{Addition, Recorded, additions, widened};
 pub use select::{BadPattern, DTYPES, Selection, candidates};

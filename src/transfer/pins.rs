@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::lock::{Lock, Locked, LockedFile};
-use super::{ModelName, Selection};
+use super::{ModelName, widened};
 use crate::model::{Commit, Hub, Repo, Resource};
 
 /// A lock, ready to be asked by repository.
@@ -41,6 +41,8 @@ pub struct State<'a> {
     pub files: BTreeMap<&'a str, &'a LockedFile>,
     /// What the commit has beside.
     pub left_out: BTreeSet<&'a str>,
+    /// Whether that is all: whether there is a list of what the commit has.
+    pub is_whole: bool,
 }
 
 impl Pins {
@@ -85,8 +87,13 @@ impl Pins {
     pub fn state(&self, repo: &Repo, revision: &str) -> Option<State<'_>> {
         let models = self.at(Hub::HuggingFace, repo, revision);
         let (name, first) = models.first()?;
-        let mut state =
-            State { name, commit: first.commit.as_ref()?, files: BTreeMap::new(), left_out: BTreeSet::new() };
+        let mut state = State {
+            name,
+            commit: first.commit.as_ref()?,
+            files: BTreeMap::new(),
+            left_out: BTreeSet::new(),
+            is_whole: models.iter().any(|(_, locked)| locked.left_out.is_some()),
+        };
         for (_, locked) in &models {
             state.files.extend(locked.files.iter().map(|(path, file)| (path.as_str(), file)));
             state.left_out.extend(locked.left_out.iter().flatten().map(String::as_str));
@@ -108,16 +115,9 @@ pub fn adding(name: &ModelName, locked: Option<&Locked>, path: &str) -> Vec<Stri
         }
         None if name.hub == Hub::Mozilla => add("--file", path),
         Some(locked) => {
-            let includes = |patterns: &[String]| {
-                Selection::new(patterns.to_vec(), Vec::new()).is_ok_and(|selection| selection.has(path))
-            };
-            locked.include.iter().for_each(|pattern| add("--include", pattern));
-            if !locked.include.is_empty() && !includes(&locked.include) {
-                add("--include", &globset::escape(path));
-            }
-            // A pattern that excludes the file has to go.
-            let others = locked.exclude.iter().filter(|pattern| !includes(&[(*pattern).clone()]));
-            others.for_each(|pattern| add("--exclude", pattern));
+            let (include, exclude) = widened(Some(locked), &BTreeSet::from([path.to_owned()]));
+            include.iter().for_each(|pattern| add("--include", pattern));
+            exclude.iter().for_each(|pattern| add("--exclude", pattern));
         }
         None => {}
     }

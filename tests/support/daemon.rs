@@ -236,6 +236,15 @@ impl Daemon {
         command.output().expect("the program can be run")
     }
 
+    /// Another command of the program on the same data directory, yet to be run, as a process that ends with `--` and
+    /// somebody's command line cannot be given flags at its end.
+    pub fn program(&self, arguments: &[&str]) -> Command {
+        let mut command = program(self.home.path());
+        command.args(arguments).env("HUBCACHE_STORE__DIR", &self.data);
+        self.builder.environment_of_settings(&mut command);
+        command
+    }
+
     /// The text of `/metrics`.
     pub fn metrics(&self) -> String {
         let reply = client::get(&format!("{}/metrics", self.admin_url()));

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use tokio::io::BufReader;
+use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 use super::{Command, Failure, Reply, line, place};
@@ -49,13 +49,26 @@ impl Connection {
         line::write(self.stream.get_mut(), command).await
     }
 
+    /// The first line of the answer; none if the owner left without one, as it does when it is stopping.
+    pub async fn first(&mut self) -> Option<Reply> {
+        line::read(&mut self.stream, line::MAX_REPLY_BYTES).await.ok().flatten()
+    }
+
+    /// Says that this end wants nothing more, which ends a session.
+    ///
+    /// # Errors
+    /// When the owner is gone.
+    pub async fn finish(&mut self) -> io::Result<()> {
+        self.stream.get_mut().shutdown().await
+    }
+
     /// The next line of the answer; an answer that breaks off ends with a failure, too.
     pub async fn next(&mut self) -> Reply {
         let broken_off = |why: String| {
             let error = format!("the owner of the data directory broke off the answer{why}");
             Reply::Failed(Failure { error, exit: Failure::TRY_AGAIN })
         };
-        match line::read(&mut self.stream).await {
+        match line::read(&mut self.stream, line::MAX_REPLY_BYTES).await {
             Ok(Some(reply)) => reply,
             Ok(None) => broken_off(String::new()),
             Err(error) => broken_off(format!(": {error}")),

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
+use super::Opening;
 use crate::cache::{Cache, Fetcher};
 use crate::model::Timestamp;
 use crate::policy::Rules;
@@ -22,6 +25,8 @@ pub struct Context {
     pub fetcher: Option<Arc<Fetcher>>,
     /// Remote Settings, unless it is off.
     pub mirror: Option<Mirror>,
+    /// Opens sessions; none where a command has opened the store itself.
+    pub sessions: Option<mpsc::Sender<Opening>>,
     /// The server that runs; none where a command has opened the store itself.
     pub server: Option<Arc<Server>>,
 }

@@ -48,6 +48,11 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Unpin { selector } => settings::unpin(&context, selector, &sink).await,
         Command::Survey { repo, revision } => transfer::survey(&context, &repo, &revision, &sink).await,
         Command::Bring { files } => transfer::bring(&context, files, &sink).await,
+        Command::Session { .. } => Err(Failure {
+            error: "a session needs a process that owns the data directory for as long as it lasts"
+                .to_owned(),
+            exit: Failure::UNAVAILABLE,
+        }),
         Command::Explain { request } => {
             blocking(store, sink.clone(), move |job| job.explain(&context, &request)).await
         }

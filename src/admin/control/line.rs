@@ -6,13 +6,19 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-// A row has a path, a few header values and a few digests; a client could make a path as long as a request's head.
-const MAX_LINE_BYTES: u64 = 1024 * 1024;
+/// Longest command: a lock file goes with one, and has some 150 bytes for each file.
+pub const MAX_COMMAND_BYTES: u64 = 64 * 1024 * 1024;
+/// Longest reply: a row has a path, a few header values and a few digests; a client could make a path as long as a
+/// request's head.
+pub const MAX_REPLY_BYTES: u64 = 1024 * 1024;
 
-/// The next line; `None` at the end of the stream.
-pub async fn read<T: DeserializeOwned>(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<T>> {
+/// The next line, which has at most so many bytes; `None` at the end of the stream.
+pub async fn read<T: DeserializeOwned>(
+    stream: &mut (impl AsyncBufRead + Unpin),
+    most: u64,
+) -> io::Result<Option<T>> {
     let mut line = Vec::new();
-    let read = stream.take(MAX_LINE_BYTES).read_until(b'\n', &mut line).await?;
+    let read = stream.take(most).read_until(b'\n', &mut line).await?;
     if read == 0 {
         return Ok(None);
     }

@@ -11,6 +11,7 @@ mod execute;
 mod line;
 mod place;
 mod server;
+mod session;
 mod status;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ pub use context::{Context, Server};
 pub use execute::execute;
 pub use place::{Bound, bind};
 pub use server::serve;
+pub use session::{Lacking, Noted, Opened, Opening, Place, Refused, SessionAsked, Wish};
 pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
 
 use crate::model::{
@@ -97,6 +99,11 @@ pub enum Command {
     Bring {
         /// Which files.
         files: Vec<Wanted>,
+    },
+    /// Serve what a lock file pins, for as long as the connection is held.
+    Session {
+        /// What is to be served, and how.
+        wish: Wish,
     },
     /// Tell what would be answered to a request, and why. Nothing is fetched.
     Explain {
@@ -270,6 +277,21 @@ pub enum Reply {
         /// That.
         explanation: Box<Explanation>,
     },
+    /// A session is open.
+    Session {
+        /// Where its clients connect.
+        session: Place,
+    },
+    /// Something that a session was asked for and did not serve.
+    Lacking {
+        /// That.
+        lacking: Lacking,
+    },
+    /// Something that a session was asked for beyond its lock, and had from the hub.
+    Noted {
+        /// That.
+        noted: Noted,
+    },
     /// The end.
     Done {
         /// What was done.
@@ -364,6 +386,8 @@ pub struct Failure {
 impl Failure {
     /// The command was not understood; also when the two ends are of different versions.
     const USAGE: u8 = 64;
+    /// What was given is damaged, or is not what it should be.
+    const DATA: u8 = 65;
     /// There is nothing of that name.
     const NO_INPUT: u8 = 66;
     /// Nobody is there who could say.
@@ -372,6 +396,8 @@ impl Failure {
     const IO: u8 = 74;
     /// Another attempt may succeed.
     const TRY_AGAIN: u8 = 75;
+    /// The settings of the two ends do not fit.
+    const CONFIG: u8 = 78;
 
     fn io(context: &str, error: &dyn std::error::Error) -> Self {
         Self { error: format!("{context}: {}", chain(error)), exit: Self::IO }
@@ -379,7 +405,7 @@ impl Failure {
 }
 
 /// An error and its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |e| e.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -11,23 +11,31 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::place::Bound;
-use super::{Command, Context, Failure, Reply, Request, execute, line};
+use super::{Command, Context, Failure, Reply, Request, execute, line, session};
 
-// Operators and their scripts; more at a time than this wait.
-const MAX_CONNECTIONS: usize = 16;
+// Operators and their scripts, and beside them the runs that hold a session; more at a time than this wait.
+const MAX_CONNECTIONS: usize = 96;
 // The other end is a program of ours: it sends its line at once and reads what comes without looking at it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 // Rows that wait for the socket; the scan of the index waits when there are more.
 const REPLIES_IN_FLIGHT: usize = 64;
 
 /// Carries out commands until it is dropped; those that are under way are broken off then.
-pub async fn serve(bound: Bound, context: Context) {
+///
+/// With `alone`, it ends when nobody has been connected for so long.
+pub async fn serve(bound: Bound, context: Context, alone: Option<Duration>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match bound.listener.accept().await {
+        let is_alone = connections.is_empty();
+        let accepted = tokio::select! {
+            accepted = bound.listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = tokio::time::sleep(alone.unwrap_or_default()), if is_alone && alone.is_some() => return,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::error!(%error, "the control socket cannot accept just now");
@@ -42,7 +50,6 @@ pub async fn serve(bound: Bound, context: Context) {
             }
             drop(permit);
         });
-        while connections.try_join_next().is_some() {}
     }
 }
 
@@ -50,6 +57,10 @@ async fn converse(mut stream: UnixStream, context: Context) -> io::Result<()> {
     let (from, to) = stream.split();
     let (mut from, mut to) = (BufReader::new(from), BufWriter::new(to));
     match read_command(&mut from).await {
+        Ok(Command::Session { wish }) => {
+            tracing::info!(lock = %wish.file.display(), records = wish.records, "a run asks for what a lock file pins");
+            session::converse(&context, wish, &mut from, &mut to).await?;
+        }
         Ok(command) => {
             let text = serde_json::to_string(&command.for_log())?;
             tracing::info!(command = text, "a command came over the control socket");
@@ -84,7 +95,7 @@ fn without_secrets(url: &str) -> String {
 
 async fn read_command(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Command, Failure> {
     let refuse = |exit, error: String| Failure { error, exit };
-    match timeout(REQUEST_TIMEOUT, line::read(from)).await {
+    match timeout(REQUEST_TIMEOUT, line::read(from, line::MAX_COMMAND_BYTES)).await {
         Ok(Ok(Some(command))) => Ok(command),
         Ok(Ok(None)) => Err(refuse(Failure::USAGE, "no command came".to_owned())),
         Ok(Err(error)) => {

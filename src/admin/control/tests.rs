@@ -40,13 +40,21 @@ fn own(below: &str) -> Owner {
     fs::create_dir_all(&dir).unwrap();
     let store = open_store(&dir, Timestamp::now());
     let bound = bind(&dir, &[root.path().to_owned()]).unwrap();
-    let task = tokio::spawn(serve(bound, context(&store)));
+    let task = tokio::spawn(serve(bound, context(&store), None));
     Owner { dir, store, task, _root: root }
 }
 
 fn context(store: &Store) -> Context {
     let cache = Cache::new(&cache::Settings::default(), Roots::default(), store.clone());
-    Context { cache, rules: Rules::default(), offline: false, fetcher: None, mirror: None, server: None }
+    Context {
+        cache,
+        rules: Rules::default(),
+        offline: false,
+        fetcher: None,
+        mirror: None,
+        sessions: None,
+        server: None,
+    }
 }
 
 impl Owner {

@@ -63,7 +63,8 @@ fn names<'a>(before: &'a Lock, after: &'a Lock) -> BTreeSet<&'a ModelName> {
     before.models.keys().chain(after.models.keys()).collect()
 }
 
-fn write(out: &mut impl Write, before: &Lock, after: &Lock) -> io::Result<()> {
+/// The same for people.
+pub fn write(out: &mut impl Write, before: &Lock, after: &Lock) -> io::Result<()> {
     let empty = Locked::default();
     let mut any = false;
     for name in names(before, after) {

@@ -1,0 +1,65 @@
+//! `hubcache own`: owns the data directory for the runs and commands that ask. It is started by them, not by people.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+
+use clap::{ArgMatches, Command};
+
+use super::exit::{Failure, io_failure};
+use super::flags::{self, Scope};
+use super::session::Started;
+use crate::app;
+use crate::config::Config;
+
+/// Its name.
+pub const NAME: &str = "own";
+
+const LONG_ABOUT: &str = "\
+Own the data directory for the runs and commands that ask, and leave when none has asked for a while. `hubcache run` \
+starts it where no server runs; its log is owner.log in the data directory.";
+
+pub fn command() -> Command {
+    let command =
+        Command::new(NAME).about("Own the data directory for others").long_about(LONG_ABOUT).hide(true);
+    flags::add(command, Scope::Store)
+}
+
+/// Tells whoever started it how that went, on standard output, and owns the directory.
+pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let ended = own(matches);
+    if let Err(failure) = &ended {
+        say(&Started::Failed { error: failure.message().to_owned(), exit: failure.code() });
+    }
+    ended
+}
+
+fn own(matches: &ArgMatches) -> Result<(), Failure> {
+    let config = flags::load(matches, Scope::Store)?.config;
+    // Signals of the terminal are for the program that runs, which outlives nobody but itself.
+    let _ = rustix::process::setsid();
+    log_to_file(&config)?;
+    app::keep_memory();
+    let _log = app::start_log(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| io_failure("its threads cannot be started", &error))?;
+    Ok(runtime.block_on(app::own(config, || say(&Started::Ready)))?)
+}
+
+/// Sends what is written to standard error to a file in the data directory.
+fn log_to_file(config: &Config) -> Result<(), Failure> {
+    let dir = &config.store.dir;
+    let path = dir.join("owner.log");
+    let file =
+        fs::create_dir_all(dir).and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
+    let file =
+        file.map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))?;
+    let _ = rustix::stdio::dup2_stderr(&file);
+    Ok(())
+}
+
+fn say(word: &Started) {
+    let line = serde_json::to_string(word).expect("texts and numbers are JSON");
+    let mut stdout = io::stdout().lock();
+    // Whoever started it may have left; others may come.
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
