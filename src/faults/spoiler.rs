@@ -26,6 +26,8 @@ pub const FIELD: HeaderName = HeaderName::from_static("x-hubcache-fault");
 /// Longest wait for the head of an answer of the server, uploads included.
 const HEAD_WAIT: Duration = Duration::from_secs(3600);
 
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// The body of an answer: a text of its own, or what the server sends.
 pub type Body = Either<Full<Bytes>, Spoilt<Incoming>>;
 
@@ -60,16 +62,14 @@ impl Spoiler {
         let strike = self.decide(&asked, None);
         match strike.map(|strike| strike.fault) {
             Some(Fault::Status { status, headers, body }) => {
-                let mut response = Response::new(Either::Left(Full::new(body.clone())));
-                *response.status_mut() = *status;
-                response.headers_mut().clone_from(headers);
+                let mut response = answer(*status, headers.clone(), body.clone());
                 mark(response.headers_mut(), strike);
                 return response;
             }
             Some(Fault::Delay(delay)) => tokio::time::sleep(*delay).await,
             _ => {}
         }
-        let mut response = match self.ask(request).await {
+        let mut response = match self.ask_in_time(request).await {
             Ok(response) if strike.is_none() => return self.spoilt(&asked, response),
             Ok(response) => response.map(|body| Either::Right(Spoilt::new(body, Manner::AsItIs))),
             Err(error) => {
@@ -106,18 +106,18 @@ impl Spoiler {
         Some(strike)
     }
 
+    async fn ask_in_time(&self, request: Request<Incoming>) -> Result<Response<Incoming>, BoxError> {
+        tokio::time::timeout(HEAD_WAIT, self.ask(request)).await?
+    }
+
     /// Hands the request on to the server.
-    async fn ask(
-        &self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Incoming>, Box<dyn Error + Send + Sync>> {
+    async fn ask(&self, request: Request<Incoming>) -> Result<Response<Incoming>, BoxError> {
         let stream = TcpStream::connect(self.origin).await?;
         stream.set_nodelay(true)?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         // It ends when the answer is read or dropped, and its errors are those of the answer.
         tokio::spawn(connection);
-        let sent = sender.send_request(self.outgoing(request)?);
-        let mut response = tokio::time::timeout(HEAD_WAIT, sent).await??;
+        let mut response = sender.send_request(self.outgoing(request)?).await?;
         drop_hop_by_hop(response.headers_mut());
         *response.version_mut() = Version::default();
         Ok(response)
@@ -154,9 +154,13 @@ fn mark(headers: &mut HeaderMap, strike: Option<Strike<'_>>) {
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::new(Bytes::from_static(text.as_bytes()))));
+    let plain = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer(status, HeaderMap::from_iter([plain]), Bytes::from_static(text.as_bytes()))
+}
+
+fn answer(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    *response.headers_mut() = headers;
     response
 }
