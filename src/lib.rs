@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `main`, [`cli`], [`app`], [`config`] | argv and exit code; one file a command; wiring and the order of stopping; the only place that reads settings |
 //! | [`listen`] | sockets, TLS, connections and their limits; tunnels; the local certificate authority |
-//! | [`admin`], [`proxy`], [`transfer`] | the operators' door and the control socket; the request path; lock files and what to bring |
+//! | [`admin`], [`proxy`], [`transfer`], [`faults`] | the operators' door and the control socket; the request path; lock files and what to bring; faults on purpose, for tests of clients |
 //! | [`remote_settings`] | what Mozilla announces in signed collections: watched, acted upon, mirrored |
 //! | [`cache`] | one download with many readers, one question with many who wait |
 //! | [`body`], [`upstream`], [`store`] | bytes to the client; the hubs; redb |
@@ -79,6 +79,8 @@
 //!   ([`model::Snapshot`]) is all of it at one moment, under a signature that was found good.
 //! - **Announcement** ([`remote_settings::Announcement`]): what the difference of two snapshots says of a model. A
 //!   **renewal** ([`model::Renewal`]) is the job that follows from it; after it the old revision is **superseded**.
+//! - **Fault** ([`faults::Fault`]): what goes wrong with an answer because a **rule** wants it. The **spoiler**
+//!   ([`faults::Spoiler`]) stands before a server and makes it so; it has no store.
 //! - **Outcome** ([`model::Outcome`]): how a request ended; the log field, the metric label and `Cache-Status`.
 //!
 //! # Invariants
@@ -110,6 +112,7 @@ pub mod body;
 pub mod cache;
 pub mod cli;
 pub mod config;
+pub mod faults;
 pub mod hub;
 pub mod listen;
 pub mod model;

@@ -29,6 +29,7 @@ mod differential;
 mod down;
 #[cfg(feature = "real-clients")]
 mod egress;
+mod faults;
 mod fills;
 #[cfg(feature = "real-clients")]
 mod firefox;

@@ -9,6 +9,7 @@ mod entry;
 mod hub;
 mod outcome;
 mod place;
+pub mod quantity;
 mod question;
 mod renewal;
 mod representation;

@@ -6,6 +6,7 @@
 mod api;
 mod classify;
 mod fields;
+mod hop;
 mod named;
 mod passed;
 mod path;
@@ -14,6 +15,7 @@ mod settings;
 pub use api::asked_paths;
 pub use classify::{Target, classify};
 pub use fields::{Conditions, Range, Selected, client_is_firefox, forces_revalidation, is_preflight, select};
+pub use hop::drop_hop_by_hop;
 pub use named::{Arrival, Named, hub_at, named};
 pub use passed::{is_description, is_xet_read_token, is_xet_token, may_write};
 pub use path::{Reject, encode_path, encode_segment};

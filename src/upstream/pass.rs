@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header, response};
+use http::{HeaderValue, Request, Response, header, response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::net::TcpStream;
@@ -24,7 +24,7 @@ use super::redirect::{is_redirect, same_origin, target};
 use super::sites::Site;
 use super::{Client, Failure};
 use crate::model::{Hub, Place, via};
-use crate::request::is_description;
+use crate::request::{drop_hop_by_hop, is_description};
 
 /// Longest wait for the head of an answer that is handed on. It includes the time of an upload, whose own silences
 /// the listener bounds, and of whatever the hub computes.
@@ -129,19 +129,6 @@ impl Body for PassBody {
         if self.fit.is_some() { SizeHint::default() } else { self.incoming.size_hint() }
     }
 }
-
-/// Hop-by-hop fields (RFC 9110, section 7.6.1), and those that only concern a proxy.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 impl Client {
     /// Hands `request` on to `hub` under `path_and_query`; the answer's fields are made fit for the client. A redirect
@@ -264,35 +251,5 @@ fn fit_for_client(url: &Url, head: &mut response::Parts) {
         if let Ok(value) = HeaderValue::try_from(rest) {
             headers.insert(header::LOCATION, value);
         }
-    }
-}
-
-fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
-        .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_of_one_hop_are_dropped_with_those_that_connection_names() {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close, X-Once"));
-        headers.insert("x-once", HeaderValue::from_static("1"));
-        headers.insert(header::PROXY_AUTHORIZATION, HeaderValue::from_static("Basic x"));
-        headers.insert("x-kept", HeaderValue::from_static("1"));
-        drop_hop_by_hop(&mut headers);
-        assert_eq!(headers.len(), 1);
-        assert!(headers.contains_key("x-kept"));
     }
 }

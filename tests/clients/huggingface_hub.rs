@@ -100,6 +100,20 @@ impl HuggingFaceHub {
         Ok(lines(&run(self.script(endpoint, home).args(["fetch", repository]).args(paths))?))
     }
 
+    /// The same with more in its environment.
+    pub fn fetch_with<'r>(
+        self,
+        environment: &[(&str, &str)],
+        endpoint: impl Into<Reach<'r>>,
+        home: &Path,
+        repository: &str,
+        paths: &[&str],
+    ) -> Result<Vec<PathBuf>, GaveUp> {
+        let mut command = self.script(endpoint, home);
+        command.envs(environment.iter().copied()).args(["fetch", repository]).args(paths);
+        Ok(lines(&run(&mut command)?))
+    }
+
     /// Downloads everything with `snapshot_download`.
     pub fn snapshot<'r>(
         self,

@@ -3,6 +3,13 @@
 use std::time::Duration;
 
 use super::{Raw, Refusal, Setting, text};
+use crate::model::quantity::{self, BadQuantity};
+
+impl From<BadQuantity> for Refusal {
+    fn from(BadQuantity(hint): BadQuantity) -> Self {
+        Self(hint)
+    }
+}
 
 fn text_or_integer(raw: &Raw) -> Result<String, Refusal> {
     match raw {
@@ -17,32 +24,15 @@ fn between<T: Setting + PartialOrd>(value: &T, low: &str, high: &str) -> bool {
     *value >= bound(low) && *value <= bound(high)
 }
 
-/// Splits digits from the unit behind them.
-fn number_and_unit(text: &str) -> Option<(u64, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    Some((text[..end].parse().ok()?, text[end..].trim_start()))
-}
-
 impl Setting for Duration {
     const PLACEHOLDER: &'static str = "DURATION";
 
     fn expects() -> String {
-        "a duration such as 800ms, 60s, 10m, 12h or 7d (without a unit: seconds)".into()
+        quantity::DURATION_EXPECTED.into()
     }
 
     fn read(raw: &Raw) -> Result<Self, Refusal> {
-        let text = text_or_integer(raw)?;
-        let (number, unit) = number_and_unit(&text).ok_or_else(Refusal::default)?;
-        let milliseconds = match unit {
-            "ms" => 1,
-            "" | "s" => 1_000,
-            "m" | "min" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            "w" => 604_800_000,
-            _ => return Err(Refusal::default()),
-        };
-        number.checked_mul(milliseconds).map(Self::from_millis).ok_or_else(|| Refusal::because("too long"))
+        Ok(quantity::duration(&text_or_integer(raw)?)?)
     }
 
     fn is_within(&self, low: &str, high: &str) -> bool {
@@ -65,30 +55,11 @@ impl Setting for Size {
     const PLACEHOLDER: &'static str = "SIZE";
 
     fn expects() -> String {
-        "a size such as 64MiB or 1GB (without a unit: bytes)".into()
+        quantity::SIZE_EXPECTED.into()
     }
 
     fn read(raw: &Raw) -> Result<Self, Refusal> {
-        let text = text_or_integer(raw)?;
-        let (number, unit) = number_and_unit(&text).ok_or_else(Refusal::default)?;
-        let bytes = match unit.to_ascii_lowercase().as_str() {
-            "" | "b" => 1,
-            "kb" => 1_000,
-            "mb" => 1_000_000,
-            "gb" => 1_000_000_000,
-            "tb" => 1_000_000_000_000,
-            "kib" => 1 << 10,
-            "mib" => 1 << 20,
-            "gib" => 1 << 30,
-            "tib" => 1 << 40,
-            // Half the world reads 64M as a power of two and the other half as one of ten.
-            short @ ("k" | "m" | "g" | "t" | "ki" | "mi" | "gi" | "ti") => {
-                let letter = short[..1].to_ascii_uppercase();
-                return Err(Refusal::because(format!("did you mean {number}{letter}iB?")));
-            }
-            _ => return Err(Refusal::default()),
-        };
-        number.checked_mul(bytes).map(Self).ok_or_else(|| Refusal::because("too large"))
+        Ok(Self(quantity::size(&text_or_integer(raw)?)?))
     }
 
     fn is_within(&self, low: &str, high: &str) -> bool {
