@@ -10,6 +10,7 @@ mod logs;
 mod plain;
 mod sessions;
 mod signals;
+mod spoiling;
 
 use std::fmt;
 use std::io;
@@ -29,6 +30,7 @@ use self::sessions::Sessions;
 use self::signals::Signals;
 pub use heap::keep_memory;
 pub use logs::{Log, start_log};
+pub use spoiling::{Spoiling, stopped};
 
 use crate::admin::control::Context;
 use crate::admin::{Door, control};
@@ -50,15 +52,21 @@ pub struct Ready {
     /// Where clients connect that speak TLS to this server itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen_tls: Option<SocketAddr>,
-    /// Where operators connect.
-    pub admin: SocketAddr,
+    /// Where operators connect; a server of faults has no door for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<SocketAddr>,
     /// The process that serves.
     pub pid: u32,
 }
 
 impl Ready {
+    /// Of this process, which has but one listener.
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { event: "ready", listen, listen_tls: None, admin: None, pid: std::process::id() }
+    }
+
     fn addresses(&self) -> Vec<SocketAddr> {
-        [self.listen, self.admin].into_iter().chain(self.listen_tls).collect()
+        [self.listen].into_iter().chain(self.admin).chain(self.listen_tls).collect()
     }
 }
 
@@ -218,7 +226,7 @@ impl Service {
             listen: ready.listen,
             listen_tls: ready.listen_tls,
             intercept: forwarding.intercept,
-            admin: ready.admin,
+            admin: doors.door,
             frozen: frozen.clone(),
             telemetry: core.telemetry.clone(),
         });
@@ -310,6 +318,8 @@ impl Service {
 /// Everything that is listened on.
 struct Doors {
     ready: Ready,
+    /// Where operators connect.
+    door: SocketAddr,
     plain: TcpListener,
     tls: Option<(TcpListener, Arc<rustls::ServerConfig>)>,
     operators: TcpListener,
@@ -319,13 +329,9 @@ impl Doors {
     async fn open(listen: &listen::Settings, admin: &crate::admin::Settings) -> Result<Self, Error> {
         let plain = bind("listen.address", listen.address).await?;
         let operators = bind("admin.address", admin.address).await?;
-        let mut ready = Ready {
-            event: "ready",
-            listen: local_address("listen.address", &plain, listen.address)?,
-            listen_tls: None,
-            admin: local_address("admin.address", &operators, admin.address)?,
-            pid: std::process::id(),
-        };
+        let mut ready = Ready::at(local_address("listen.address", &plain, listen.address)?);
+        let door = local_address("admin.address", &operators, admin.address)?;
+        ready.admin = Some(door);
         let tls = match &listen.tls {
             Some(tls) => {
                 let config = listen::given(&tls.certificate, &tls.key).map_err(Error::Certificate)?;
@@ -335,7 +341,7 @@ impl Doors {
             }
             None => None,
         };
-        Ok(Self { ready, plain, tls, operators })
+        Ok(Self { ready, door, plain, tls, operators })
     }
 }
 

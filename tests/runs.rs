@@ -360,3 +360,61 @@ fn a_recording_without_a_way_to_the_hub_is_refused() {
     let output = scene.run(&["--record"], "echo started");
     assert_eq!((output.status.code(), text(&output).as_str()), (Some(69), ""), "{}", errors(&output));
 }
+
+const FAULTS: &str = "[[fault]]\npath = \"*/config.json\"\ntimes = 1\nstatus = 503\n\n[[fault]]\npath = \"*/nobody-asks\"\ncut = \"1KiB\"\n";
+
+#[test]
+fn answers_of_a_run_go_wrong_on_purpose() {
+    let scene = Scene::new();
+    scene.recorded(CONFIG);
+    let faults = scene.path("faults.toml");
+    fs::write(&faults, FAULTS).unwrap();
+    let output = scene.run(&["--faults", faults.to_str().unwrap()], &format!("{CONFIG}; {CONFIG}"));
+    assert_eq!(text(&output), "a fault on purpose\n 503\n{\"of\": \"first\"} 200\n", "{}", errors(&output));
+    let never = "(cut, */nobody-asks) never struck; 0 requests met it";
+    assert!(errors(&output).contains(never), "{}", errors(&output));
+    assert_eq!(scene.told(&[], CONFIG), "{\"of\": \"first\"} 200\n", "nothing of it is kept");
+    for (flag, why) in [("--record", "cannot be used with"), ("--proxy", "cannot be used with")] {
+        let output = scene.run(&["--faults", faults.to_str().unwrap(), flag], "echo started");
+        assert_eq!((output.status.code(), text(&output).as_str()), (Some(64), ""));
+        assert!(errors(&output).contains(why), "{}", errors(&output));
+    }
+    fs::write(&faults, "[[fault]]\npath = \"*\"\n").unwrap();
+    let output = scene.run(&["--faults", faults.to_str().unwrap()], "echo started");
+    assert_eq!((output.status.code(), text(&output).as_str()), (Some(78), ""));
+    assert!(errors(&output).contains("faults.toml: rule 1, at line 1"), "{}", errors(&output));
+}
+
+#[test]
+fn a_server_of_faults_opens_no_store() {
+    let scene = Scene::new();
+    scene.recorded(CONFIG);
+    let (lock, faults) = (scene.path("hubcache.lock"), scene.path("faults.toml"));
+    fs::write(&faults, FAULTS).unwrap();
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--lock", lock.to_str().unwrap()];
+    let report = scene.path("missing.txt");
+    let frozen =
+        ["--frozen", "--faults", faults.to_str().unwrap(), "--missing-report", report.to_str().unwrap()];
+    let mut command = scene.daemon.program(&[&arguments[..], &frozen].concat());
+    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(server.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    let url =
+        |path: &str| format!("http://{}/acme/tiny/resolve/main/{path}", ready["listen"].as_str().unwrap());
+    let first = support::client::get(&url("config.json"));
+    assert_eq!((first.status, first.header("x-hubcache-fault")), (503, Some("status; rule=1")));
+    support::client::get(&url("config.json")).assert_is(200, b"{\"of\": \"first\"}", "the second time");
+    assert_eq!(support::client::get(&url("vocab.txt")).status, 403);
+    let open = fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap();
+    let open: Vec<PathBuf> = open.filter_map(|file| fs::read_link(file.unwrap().path()).ok()).collect();
+    assert!(open.iter().all(|file| !file.starts_with(scene.daemon.data())), "{open:?}");
+    kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
+    assert!(server.wait().unwrap().success());
+    assert!(fs::read_to_string(report).unwrap().starts_with("hf:acme/tiny@main/vocab.txt\t1\t"));
+
+    let lives = scene.daemon.program(&["serve", "--faults", faults.to_str().unwrap()]).output().unwrap();
+    assert_eq!(lives.status.code(), Some(78));
+    assert!(errors(&lives).contains("upstream.faults is only for a frozen server"), "{}", errors(&lives));
+}

@@ -144,7 +144,12 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
 
 /// Reads a lock file.
 pub fn read(path: &Path) -> Result<Lock, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+    parse(path, &text(path)?)
+}
+
+/// The text of a lock file.
+pub fn text(path: &Path) -> Result<String, Failure> {
+    fs::read_to_string(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Failure::new(
             Exit::NoInput,
             format!(
@@ -154,8 +159,7 @@ pub fn read(path: &Path) -> Result<Lock, Failure> {
             ),
         ),
         _ => io_failure(format_args!("{} cannot be read", path.display()), &error),
-    })?;
-    parse(path, &text)
+    })
 }
 
 /// What the text of a lock file says.

@@ -7,6 +7,7 @@ mod ca;
 mod config;
 mod exit;
 mod explain;
+mod faults;
 mod flags;
 mod history;
 mod holdings;

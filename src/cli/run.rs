@@ -6,7 +6,8 @@ mod record;
 mod scratch;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::builder::OsStringValueParser;
@@ -17,15 +18,17 @@ use self::scratch::Scratch;
 use super::exit::{Exit, Failure, io_failure};
 use super::flags::{self, Scope};
 use super::ls::json_arg;
-use super::session::{Beyond, Session};
-use super::{lock, preload, print, transfer};
+use super::session::{self, Beyond, Session};
+use super::{faults, lock, preload, print, transfer};
 use crate::admin::control::{Lacking, Wish};
+use crate::app::Spoiling;
 use crate::config::Config;
-use crate::model::Hub;
+use crate::faults::Rules;
 use crate::transfer::lock::Lock;
 
 const RECORD: &str = "record";
 const PROXY: &str = "proxy";
+const FAULTS: &str = "faults";
 const REPORT: &str = "missing-report";
 const COMMAND: &str = "command";
 /// The lock file where none is named.
@@ -41,6 +44,8 @@ on stderr, each with the command that helps.
 
 With --record what is not pinned is fetched from the hub, kept, and added to the lock file afterwards, which need not \
 exist before: run a test suite once so, review the file, and commit it.
+
+With --faults answers go wrong on purpose, for tests of clients; each of them says so in X-Hubcache-Fault.
 
 Several runs at once share one data directory. A server that runs on it serves them; without one a process is started \
 that leaves with the last of them.";
@@ -85,6 +90,10 @@ pub fn command() -> Command {
             PROXY,
             "Set the variables of a proxy as well, and those of the certificates to trust, for programs that name the hub",
         ))
+        .arg(
+            file(FAULTS, "Make answers go wrong on purpose, as the rules of this file say")
+                .conflicts_with_all([RECORD, PROXY]),
+        )
         .arg(file(REPORT, "Write down what was asked for and missing, a line each: what, how often, why, what helps"))
         .arg(transfer::quiet_arg())
         .arg(json_arg(JSON_HELP))
@@ -104,16 +113,14 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     // Whether it can be written is better known before the program than after it.
     let report = matches.get_one::<PathBuf>(REPORT).map(|path| create(path)).transpose()?;
-    let wish = Wish {
-        lock: text,
-        file: path.clone(),
-        records,
-        intercepts: matches.get_flag(PROXY),
-        roots: Hub::MODELS.map(|hub| (hub, config.upstream.roots.root(hub).clone())).to_vec(),
-    };
+    let faults = matches
+        .get_one::<PathBuf>(FAULTS)
+        .map(|path| faults::rules(path).map(|rules| (path, rules)))
+        .transpose()?;
+    let wish = Wish { records, intercepts: matches.get_flag(PROXY), ..session::wish(&config, &path, text) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| io_failure("the run cannot be started", &error))?;
-    let (exit, beyond) = runtime.block_on(supervise(matches, &config, wish))?;
+    let (exit, beyond) = runtime.block_on(supervise(matches, &config, wish, faults))?;
     let beyond = beyond?;
     tell(matches, &path, &beyond, exit, report)?;
     let recorded = if records { record::write(&config, &path, &beyond.noted, quiet) } else { Ok(()) };
@@ -152,17 +159,28 @@ async fn supervise(
     matches: &ArgMatches,
     config: &Config,
     wish: Wish,
+    faults: Option<(&PathBuf, Rules)>,
 ) -> Result<(u8, Result<Beyond, Failure>), Failure> {
     let session = Session::open(config, &flags::again(matches, Scope::Store), wish).await?;
     let scratch = Scratch::new()?;
     let certificates =
         session.place.certificate.as_deref().map(|pem| scratch.certificates(pem)).transpose()?;
-    let url = format!("http://{}", session.place.address);
-    let local =
-        environment::Local { url, port: session.place.address.port(), home: scratch.home(), certificates };
+    let mut address = session.place.address;
+    let mut spoiling = None;
+    if let Some((path, rules)) = faults {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let started = Spoiling::start(free, address, rules, config.listen.limits).await?;
+        address = started.address;
+        spoiling = Some((path, started));
+    }
+    let url = format!("http://{address}");
+    let local = environment::Local { url, port: address.port(), home: scratch.home(), certificates };
     let changes = environment::changes(&local, &|name| std::env::var_os(name));
     let program: Vec<_> = matches.get_many(COMMAND).expect("clap requires it").cloned().collect();
     let exit = child::run(&program, &changes).await?;
+    if let Some((path, spoiling)) = spoiling {
+        faults::tell(path, &spoiling.stop().await);
+    }
     Ok((exit, session.end().await))
 }
 
@@ -177,12 +195,7 @@ fn tell(
     let Beyond { lacking, noted } = beyond;
     if let Some(file) = report {
         let mut out = io::BufWriter::new(file);
-        let lines = lacking.iter().try_for_each(|lack| {
-            let Lacking { what, times, why, remedy } = lack;
-            writeln!(out, "{what}\t{times}\t{why}\t{remedy}")
-        });
-        lines
-            .and_then(|()| out.flush())
+        session::report(&mut out, lacking)
             .map_err(|error| io_failure("the report cannot be written", &error))?;
     }
     if matches.get_flag("json") {

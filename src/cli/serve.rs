@@ -9,8 +9,11 @@ use clap::{ArgMatches, Command};
 
 use super::exit::{Failure, io_failure};
 use super::flags::{self, Scope};
-use super::lock;
-use crate::app::{self, Ready};
+use super::session::{self, Beyond, Session};
+use super::{faults, lock};
+use crate::app::{self, Ready, Spoiling};
+use crate::config::{self, Config};
+use crate::faults::Rules;
 use crate::proxy::{Freezing, Frozen};
 
 const LONG_ABOUT: &str = "\
@@ -40,6 +43,9 @@ Examples:
   For a test suite: exactly what a lock file pins, with no network
     hubcache serve --frozen --lock hubcache.lock --missing-report missing.txt
 
+  The same with faults on purpose, for tests of clients
+    hubcache serve --frozen --lock hubcache.lock --faults faults.toml
+
   On free ports, which the line on stdout tells
     hubcache serve --listen 127.0.0.1:0 --admin 127.0.0.1:0
     {\"event\":\"ready\",\"listen\":\"127.0.0.1:40123\",\"admin\":\"127.0.0.1:40124\",\"pid\":4711}
@@ -66,11 +72,14 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| io_failure("the threads of the server cannot be started", &error))?;
-    let frozen =
-        loaded.config.frozen.as_ref().map(|frozen| (frozen.lock.clone(), frozen.missing_report.clone()));
-    let Some((path, report)) = frozen else {
+    let Some(config::Frozen { lock: path, missing_report: report, faults }) = loaded.config.frozen.clone()
+    else {
         return Ok(runtime.block_on(app::run(loaded.config, None, announce))?);
     };
+    if let Some(faults) = faults {
+        let spoilt = Spoilt { lock: path, report, rules: faults::rules(&faults)?, faults };
+        return runtime.block_on(serve_spoilt(matches, &loaded.config, spoilt));
+    }
     let frozen = Frozen::new(lock::read(&path)?, &path, &loaded.config.store.dir, Freezing::Server);
     // Whether it can be written is better known before the tests than after them.
     let report = report.map(|path| create(&path)).transpose()?;
@@ -79,6 +88,32 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let told = tell_missing(&frozen, report);
     ended?;
     told
+}
+
+/// A lock that is served with faults.
+struct Spoilt {
+    lock: PathBuf,
+    report: Option<PathBuf>,
+    faults: PathBuf,
+    rules: Rules,
+}
+
+/// Serves with faults what a session of the owner of the data directory has: this process opens no store.
+async fn serve_spoilt(matches: &ArgMatches, config: &Config, spoilt: Spoilt) -> Result<(), Failure> {
+    let Spoilt { lock, report, faults, rules } = spoilt;
+    let report = report.map(|path| create(&path)).transpose()?;
+    let wish = session::wish(config, &lock, lock::text(&lock)?);
+    let session = Session::open(config, &flags::again(matches, Scope::Store), wish).await?;
+    let (address, origin) = (config.listen.address, session.place.address);
+    let spoiling = Spoiling::start(address, origin, rules, config.listen.limits).await?;
+    tracing::warn!(rules = %faults.display(), "answers go wrong on purpose");
+    announce(Ready::at(spoiling.address));
+    app::stopped().await?;
+    faults::tell(&faults, &spoiling.stop().await);
+    let Beyond { lacking, .. } = session.end().await?;
+    let Some((path, file)) = report else { return Ok(()) };
+    session::report(&mut io::BufWriter::new(file), &lacking)
+        .map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
 }
 
 fn create(path: &Path) -> Result<(PathBuf, File), Failure> {
@@ -99,7 +134,7 @@ fn tell_missing(frozen: &Frozen, report: Option<(PathBuf, File)>) -> Result<(), 
 
 /// Whoever started the server waits for this line.
 fn announce(ready: Ready) {
-    tracing::info!(listen = %ready.listen, listen_tls = ready.listen_tls.map(tracing::field::display), admin = %ready.admin, "ready");
+    tracing::info!(listen = %ready.listen, listen_tls = ready.listen_tls.map(tracing::field::display), admin = ready.admin.map(tracing::field::display), "ready");
     let line = serde_json::to_string(&ready).expect("addresses and numbers are JSON");
     let mut stdout = io::stdout().lock();
     if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {

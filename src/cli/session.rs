@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use super::own;
 use super::reach;
 use crate::admin::control::{Command, Connection, Lacking, Noted, Place, Reply, Wish};
 use crate::config::Config;
+use crate::model::Hub;
 
 /// How long an owner is waited for that can be asked.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -54,6 +56,21 @@ pub enum Started {
         /// As what it ended.
         exit: u8,
     },
+}
+
+/// A session as these settings want it, for the text of a lock file.
+pub fn wish(config: &Config, file: &Path, lock: String) -> Wish {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let roots = Hub::MODELS.map(|hub| (hub, config.upstream.roots.root(hub).clone())).to_vec();
+    Wish { lock, file, records: false, intercepts: false, roots }
+}
+
+/// Lists what was asked for and not served, a line each: what, how often, why, and what would help; with tabs between.
+pub fn report(out: &mut impl io::Write, lacking: &[Lacking]) -> io::Result<()> {
+    for Lacking { what, times, why, remedy } in lacking {
+        writeln!(out, "{what}\t{times}\t{why}\t{remedy}")?;
+    }
+    out.flush()
 }
 
 impl Session {

@@ -22,7 +22,8 @@ pub fn config(values: &Values) -> Config {
     let settings = settings(Settings::from(values), mozilla.on_announce, huggingface.on_announce);
     let server = settings.as_ref().map(|settings| settings.server.clone());
     let frozen = hubs.lock.clone().filter(|_| hubs.frozen);
-    let frozen = frozen.map(|lock| Frozen { lock, missing_report: hubs.missing_report.clone() });
+    let (missing_report, faults) = (hubs.missing_report.clone(), hubs.faults.clone());
+    let frozen = frozen.map(|lock| Frozen { lock, missing_report, faults });
     Config {
         offline: hubs.offline,
         frozen,
@@ -64,31 +65,49 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
         }
     }
     let upstream = Upstream::from(values);
-    match (upstream.frozen, &upstream.lock) {
-        (true, None) => {
-            let text =
-                "upstream.frozen needs the lock file that is to be served: --lock FILE (upstream.lock)";
-            problems
-                .push(Problem { origin: values.origin("upstream.frozen").clone(), text: text.to_owned() });
-        }
-        (false, None) if upstream.missing_report.is_some() => {
-            let text = "upstream.missing_report is written only by a frozen server: --frozen --lock FILE";
-            problems.push(Problem {
-                origin: values.origin("upstream.missing_report").clone(),
-                text: text.to_owned(),
-            });
-        }
-        (false, Some(_)) => {
-            let text = "upstream.lock is served only by a frozen server: --frozen (upstream.frozen)";
-            problems.push(Problem { origin: values.origin("upstream.lock").clone(), text: text.to_owned() });
-        }
-        _ => {}
-    }
+    problems.extend(half_frozen(values, &upstream));
     if upstream.backoff > upstream.backoff_max {
         let text = "upstream.backoff is longer than upstream.backoff_max".to_owned();
         problems.push(Problem { origin: values.origin("upstream.backoff").clone(), text });
     }
     problems
+}
+
+/// What is only for a frozen server, and what that needs or cannot have.
+fn half_frozen(values: &Values, upstream: &Upstream) -> Vec<Problem> {
+    let has_faults = upstream.faults.is_some();
+    let speaks = |intercept: &Intercept, listen: &Listen| intercept.enabled || listen.tls_address.is_some();
+    let found = [
+        (
+            upstream.frozen && upstream.lock.is_none(),
+            "upstream.frozen",
+            "needs the lock file that is to be served: --lock FILE (upstream.lock)",
+        ),
+        (
+            !upstream.frozen && upstream.lock.is_some(),
+            "upstream.lock",
+            "is served only by a frozen server: --frozen (upstream.frozen)",
+        ),
+        (
+            !upstream.frozen && upstream.missing_report.is_some(),
+            "upstream.missing_report",
+            "is written only by a frozen server: --frozen --lock FILE",
+        ),
+        (
+            !upstream.frozen && has_faults,
+            "upstream.faults",
+            "is only for a frozen server, so that no fault gets into what is kept: --frozen --lock FILE",
+        ),
+        (
+            has_faults && speaks(&Intercept::from(values), &Listen::from(values)),
+            "upstream.faults",
+            "is for plain HTTP only, without intercept.enabled and listen.tls_address",
+        ),
+    ];
+    let found = found.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+    found
+        .map(|(_, key, why)| Problem { origin: values.origin(key).clone(), text: format!("{key} {why}") })
+        .collect()
 }
 
 /// Files of which one is no use without the other.

@@ -273,6 +273,9 @@ settings! {
         /// A file to which a frozen server writes at its end what was asked for and not served: what, how often, why, and
         /// what would help, with tabs between.
         missing_report: Option<PathBuf> = "none" as "missing-report";
+        /// A file of rules by which a frozen server makes answers go wrong on purpose, for tests of clients. Such a server
+        /// opens no store itself, speaks plain HTTP only, and has no operators' door.
+        faults: Option<PathBuf> = "none" as "faults";
         /// A parent proxy through which hubs are reached. Without it HTTPS_PROXY is read, for hubs over TLS.
         proxy: Option<ProxyAddress> = "none";
         /// Hosts that are reached past the parent proxy: names, which stand for all below them too, addresses, networks.

@@ -57,6 +57,8 @@ pub struct Frozen {
     pub lock: PathBuf,
     /// Where to write at the end what was asked for and not served.
     pub missing_report: Option<PathBuf>,
+    /// Rules by which answers go wrong on purpose.
+    pub faults: Option<PathBuf>,
 }
 
 /// Settings that were read, and where each of them came from.

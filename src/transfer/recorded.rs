@@ -108,7 +108,7 @@ mod tests {
         let added = additions(&Lock::default(), &all);
         assert_eq!(
             told(&added),
-            ["hf:acme/tiny@main config.json,vocab.txt", "moz:acme/small@v1.0 config.json"]
+            ["moz:acme/small@v1.0 config.json", "hf:acme/tiny@main config.json,vocab.txt"]
         );
         assert_eq!(added[&"hf:acme/tiny@main".parse().unwrap()].commit, Some(commit('a')));
         // Alone, the commit is the name.
