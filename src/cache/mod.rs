@@ -49,6 +49,7 @@ mod pace;
 mod schedule;
 mod settled;
 mod survey;
+mod take;
 mod twins;
 
 use std::sync::Arc;
@@ -65,6 +66,7 @@ pub use flight::{Landed, Running, Settled, Ticket};
 pub use follower::Follower;
 pub use held::{Found, FoundDocument, View};
 pub use survey::Survey;
+pub use take::{NotTaken, OnDisk, Progress, examine};
 
 use crate::model::{Commit, EntryKey, Expectation, RefKey, Repo, Roots};
 use crate::store::{RefRecord, Store};

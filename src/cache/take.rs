@@ -1,0 +1,443 @@
+//! Taking in files that lie on the disk of this machine: no hub is asked.
+//!
+//! **States.** A file is *held* already, or its bytes are held under another name and it is *linked* to them, or it is
+//! read and *written*: into a partial blob that becomes an entry once the digest is known to be right. Where nobody has
+//! said beforehand what it hashes to, a first reading finds that out, so that nothing is written that is held.
+//!
+//! **Who owns what.** Whoever calls [`Cache::take`] owns the file's place in the store until that returns; a fill of the
+//! same name ends what the other has begun, and the entry is that of the one that commits.
+//!
+//! **What can fail.** See [`NotTaken`]. In every case the partial blob is given up, and no entry was made.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use rustix::fs::OFlags;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::Cache;
+use super::settled::absence_key;
+use crate::hub::api;
+use crate::model::{
+    Commit, Digest, Document, Entry, Expectation, Hub, Promise, Repo, Representation, Resource, Revision,
+    Sha256, Standing, Timestamp,
+};
+use crate::store::{Blob, CHUNK, CommitError, PartialRecord, StoreError};
+use crate::verify::{self, Digester, Digests, Flaw, Verdict};
+
+/// Chunks of a file that are read and not yet written.
+const READ_AHEAD: usize = 2;
+/// Chunks that the store was given and has not acknowledged.
+const MAX_WRITES: usize = 64;
+
+/// A file on the disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnDisk {
+    /// Where it lies; no link.
+    pub path: PathBuf,
+    /// What its bytes must hash to, by the word of whoever put it there.
+    pub promise: Option<Promise>,
+    /// Since when it lies there.
+    pub since: Timestamp,
+}
+
+/// Told how many bytes of how many were read; says whether to go on.
+pub type Progress = Arc<dyn Fn(u64, u64) -> ControlFlow<()> + Send + Sync>;
+
+/// Why a file was not taken.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// It cannot be read here.
+    Unreadable(io::Error),
+    /// Its bytes are not what they must be.
+    Wrong(Flaw),
+    /// It became another while it was read.
+    Changed,
+    /// The revision, which cannot change, has other bytes here already.
+    Conflict {
+        /// What is held.
+        held: Sha256,
+        /// What the file has.
+        offered: Sha256,
+    },
+    /// A client asked for the same file meanwhile, and what had been written gave way.
+    Overtaken,
+    /// It was no longer wanted.
+    Stopped,
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl fmt::Display for NotTaken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => {
+                write!(f, "whoever owns the data directory cannot read the file: {error}")
+            }
+            Self::Wrong(Flaw::Digest { promised, found }) => {
+                write!(f, "it is damaged: {found}, and not {}", promised.digest)
+            }
+            Self::Wrong(Flaw::Html) => f.write_str("it is an HTML page in place of the file"),
+            Self::Wrong(Flaw::LfsPointer) => f.write_str("it is a large-file pointer in place of the file"),
+            Self::Wrong(Flaw::Length { .. }) | Self::Changed => f.write_str("it changed while it was read"),
+            Self::Conflict { held, offered } => {
+                write!(f, "it is sha256:{offered}, and this revision is held with sha256:{held}")
+            }
+            Self::Overtaken => f.write_str("a client asked for it meanwhile; the same command goes on"),
+            Self::Stopped => f.write_str("it was no longer wanted"),
+            Self::Store(_) => f.write_str("it could not be stored"),
+        }
+    }
+}
+
+impl std::error::Error for NotTaken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for NotTaken {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Reads a file that is to be taken, and takes nothing. Blocks.
+///
+/// # Errors
+/// See [`NotTaken`].
+pub fn examine(path: &str, file: &OnDisk) -> Result<(Digests, Standing), NotTaken> {
+    let opened = Opened::of(&file.path)?;
+    let expected = Expectation { promises: file.promise.into_iter().collect(), ..Expectation::default() };
+    let digests = opened.read(&expected.promises, |_| ControlFlow::Continue(()))?;
+    judged(path, &expected, &digests).map(|standing| (digests, standing))
+}
+
+impl Cache {
+    /// Holds a file that lies on the disk under the name `file`, with what is promised of it by whoever put it there
+    /// and by the hub's list. The entry, and whether it was held before.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub async fn take(
+        &self,
+        file: &Resource,
+        found: OnDisk,
+        progress: Progress,
+    ) -> Result<(Arc<Entry>, bool), NotTaken> {
+        let expected = self.expected(file, &found);
+        let held = self.entry(file)?;
+        if let Some(entry) = held.as_ref().filter(|entry| is_as_promised(entry, &expected)) {
+            return Ok((Arc::clone(entry), true));
+        }
+        if let Some(entry) = self.link_promised(file, &expected).await? {
+            return Ok((entry, false));
+        }
+        let opened = blocking(move || Opened::of(&found.path)).await?;
+        if expected.sha256().is_some() {
+            let known = None;
+            return self.write(file, opened, expected, known, progress).await.map(|entry| (entry, false));
+        }
+        let (sha256, standing) = first_reading(file, &opened, &expected, &progress).await?;
+        if let Some(entry) = held.filter(|entry| entry.blob == sha256) {
+            return Ok((entry, true));
+        }
+        if let Some(info) = self.store.blob(&sha256)?.filter(|info| info.size == opened.size) {
+            let entry = entry(&expected, sha256, info.size, standing);
+            return self.link_to(file, entry).await.map(|entry| (entry, false));
+        }
+        self.write(file, opened, expected, Some(sha256), progress).await.map(|entry| (entry, false))
+    }
+
+    /// Notes what a client of Hugging Face has noted of a commit: which branches and tags stood for it, each at a
+    /// time, and which files it does not have. What the hub has said later stands.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn learn(
+        &self,
+        repo: &Repo,
+        commit: &Commit,
+        names: Vec<(String, Timestamp)>,
+        absent: Vec<String>,
+    ) -> Result<(), StoreError> {
+        let hub = Hub::HuggingFace;
+        let file = |revision, path| Resource { hub, repo: repo.clone(), revision, path };
+        for (name, at) in names {
+            let key = file(Revision::Named(name), String::new()).ref_key(self.roots.root(hub));
+            if self.reference(&key)?.is_none_or(|record| record.checked_at < at) {
+                self.note_commit(key, commit.clone(), at).await;
+            }
+        }
+        for path in absent {
+            let file = file(Revision::Commit(commit.clone()), path);
+            if self.entry(&file)?.is_none() && self.absence(&file)?.is_none() {
+                let key = absence_key(&file, self.roots.root(hub));
+                self.keep(&key, Document { learned_at: Timestamp::now(), ..api::entry_not_found(commit) })
+                    .await;
+            }
+        }
+        Ok(())
+    }
+
+    fn expected(&self, file: &Resource, found: &OnDisk) -> Expectation {
+        let mut promises: Vec<Promise> = found.promise.into_iter().collect();
+        let listed = self.listed(file).filter(|listed| promises.iter().all(|p| p.digest != listed.digest));
+        promises.extend(listed);
+        // Hugging Face tags its files with these two.
+        let tag = promises.iter().map(|promise| promise.digest);
+        let tag =
+            tag.filter(|d| matches!(d, Digest::Sha256(_) | Digest::GitSha1(_))).map(|d| d.value()).next();
+        let commit = match &file.revision {
+            Revision::Commit(commit) => Some(commit.clone()),
+            Revision::Version(_) | Revision::Named(_) => None,
+        };
+        let etag = tag.filter(|_| file.hub == Hub::HuggingFace).map(|tag| format!("\"{tag}\""));
+        Expectation {
+            representation: Representation { etag, commit, ..Representation::default() },
+            promises,
+            learned_at: found.since,
+            ..Expectation::default()
+        }
+    }
+
+    /// Gives the name to bytes that are held and verified to be what is promised here. Where two have promised
+    /// something, the file is read and held against both.
+    async fn link_promised(
+        &self,
+        file: &Resource,
+        expected: &Expectation,
+    ) -> Result<Option<Arc<Entry>>, NotTaken> {
+        let blob = match expected.promises.as_slice() {
+            [Promise { digest: Digest::Sha256(sha256), .. }] => Some(*sha256),
+            [Promise { digest: Digest::GitSha1(oid), .. }] => self.store.sha256_of_git(oid)?,
+            _ => None,
+        };
+        let Some(blob) = blob else { return Ok(None) };
+        let Some(info) = self.store.blob(&blob)? else { return Ok(None) };
+        self.link_to(file, entry(expected, blob, info.size, Standing::Verified)).await.map(Some)
+    }
+
+    async fn link_to(&self, file: &Resource, entry: Entry) -> Result<Arc<Entry>, NotTaken> {
+        let linked = self.store.link(&self.key(file), entry, self.roots.equivalents(file.hub)).await;
+        linked.map_err(not_committed)
+    }
+
+    /// Writes the bytes, and gives up what was written unless they are right.
+    async fn write(
+        &self,
+        file: &Resource,
+        opened: Opened,
+        expected: Expectation,
+        known: Option<Sha256>,
+        progress: Progress,
+    ) -> Result<Arc<Entry>, NotTaken> {
+        let key = self.key(file);
+        let mut expectation = expected.clone();
+        expectation.representation.size = Some(opened.size);
+        let now = Timestamp::now();
+        let record = PartialRecord { expectation, started_at: now, touched_at: now };
+        let blob = self.store.begin_partial(&key, record).await?;
+        let written = async {
+            let (digests, standing) =
+                self.copy(file, &opened, &expected, &blob, known.is_some(), progress).await?;
+            if known.is_some_and(|known| known != digests.sha256) {
+                return Err(NotTaken::Changed);
+            }
+            let entry = entry(&expected, digests.sha256, digests.length, standing);
+            let equivalents = self.roots.equivalents(file.hub);
+            self.store.commit(&key, &blob, entry, equivalents).await.map_err(not_committed)
+        };
+        let written = written.await;
+        // A fill that came in between has begun anew under this name, and what it has is its own.
+        if !matches!(written, Ok(_) | Err(NotTaken::Overtaken))
+            && let Err(error) = self.store.discard_partial(&key).await
+        {
+            tracing::warn!(%error, %file, "what was written of a file cannot be removed yet");
+        }
+        written
+    }
+
+    /// Puts the bytes into a blob while they are read and hashed; memory holds a few chunks of them.
+    async fn copy(
+        &self,
+        file: &Resource,
+        opened: &Opened,
+        expected: &Expectation,
+        blob: &Blob,
+        is_second: bool,
+        progress: Progress,
+    ) -> Result<(Digests, Standing), NotTaken> {
+        let (chunks, mut read) = mpsc::channel::<Bytes>(READ_AHEAD);
+        let mut done = 0;
+        let reading = opened.reading(expected.promises.clone(), move |chunk, size| {
+            done += chunk.len() as u64;
+            let shown = if is_second { size / 2 + done / 2 } else { done };
+            progress(shown, size)?;
+            chunks.blocking_send(chunk).map_or(ControlFlow::Break(()), ControlFlow::Continue)
+        });
+        let mut writes = VecDeque::new();
+        let mut index = 0;
+        while let Some(chunk) = read.recv().await {
+            writes.push_back(self.store.write_chunk(blob, index, vec![chunk]).await?);
+            index += 1;
+            if writes.len() > MAX_WRITES {
+                durable(&mut writes, MAX_WRITES).await?;
+            }
+        }
+        let digests = joined(reading).await?;
+        durable(&mut writes, 0).await?;
+        judged(&file.path, expected, &digests).map(|standing| (digests, standing))
+    }
+}
+
+/// Waits until the store has acknowledged all but so many writes.
+async fn durable(
+    writes: &mut VecDeque<oneshot::Receiver<Result<(), StoreError>>>,
+    but: usize,
+) -> Result<(), NotTaken> {
+    while writes.len() > but
+        && let Some(write) = writes.pop_front()
+    {
+        write.await.unwrap_or(Err(StoreError::Closed))?;
+    }
+    Ok(())
+}
+
+async fn first_reading(
+    file: &Resource,
+    opened: &Opened,
+    expected: &Expectation,
+    progress: &Progress,
+) -> Result<(Sha256, Standing), NotTaken> {
+    let progress = Arc::clone(progress);
+    let mut done = 0;
+    let reading = opened.reading(expected.promises.clone(), move |chunk, size| {
+        done += chunk.len() as u64;
+        progress(done / 2, size)
+    });
+    let digests = joined(reading).await?;
+    judged(&file.path, expected, &digests).map(|standing| (digests.sha256, standing))
+}
+
+/// A file that is read, whatever its name stands for meanwhile.
+struct Opened {
+    file: Arc<File>,
+    size: u64,
+}
+
+impl Opened {
+    /// A link in its place is refused, and something that is no file is not waited for.
+    fn of(path: &Path) -> Result<Self, NotTaken> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let flags = i32::try_from(flags.bits()).expect("the flags of open are small numbers");
+        let opened = File::options().read(true).custom_flags(flags).open(path);
+        let file = opened.map_err(NotTaken::Unreadable)?;
+        let about = file.metadata().map_err(NotTaken::Unreadable)?;
+        if !about.is_file() {
+            return Err(NotTaken::Unreadable(io::Error::other("it is no regular file")));
+        }
+        Ok(Self { size: about.len(), file: Arc::new(file) })
+    }
+
+    /// Reads and hashes all of it on a thread that may block, and hands on each chunk with the size of the whole.
+    fn reading(
+        &self,
+        promises: Vec<Promise>,
+        mut each: impl FnMut(Bytes, u64) -> ControlFlow<()> + Send + 'static,
+    ) -> JoinHandle<Result<Digests, NotTaken>> {
+        let (file, size) = (Arc::clone(&self.file), self.size);
+        let opened = Self { file, size };
+        tokio::task::spawn_blocking(move || opened.read(&promises, |chunk| each(chunk, size)))
+    }
+
+    fn read(
+        &self,
+        promises: &[Promise],
+        mut each: impl FnMut(Bytes) -> ControlFlow<()>,
+    ) -> Result<Digests, NotTaken> {
+        let mut digester = Digester::new(promises, Some(self.size));
+        let mut at = 0;
+        while at < self.size {
+            let length = usize::try_from(self.size - at).unwrap_or(CHUNK).min(CHUNK);
+            let mut chunk = BytesMut::zeroed(length);
+            self.file.read_exact_at(&mut chunk, at).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => NotTaken::Changed,
+                _ => NotTaken::Unreadable(error),
+            })?;
+            digester.update(&chunk);
+            at += length as u64;
+            if each(chunk.freeze()).is_break() {
+                return Err(NotTaken::Stopped);
+            }
+        }
+        match self.file.read_at(&mut [0], at) {
+            Ok(0) => Ok(digester.finish()),
+            Ok(_) => Err(NotTaken::Changed),
+            Err(error) => Err(NotTaken::Unreadable(error)),
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, NotTaken> + Send + 'static,
+) -> Result<T, NotTaken> {
+    joined(tokio::task::spawn_blocking(work)).await
+}
+
+async fn joined<T>(work: JoinHandle<Result<T, NotTaken>>) -> Result<T, NotTaken> {
+    work.await.unwrap_or(Err(NotTaken::Stopped))
+}
+
+fn judged(path: &str, expected: &Expectation, found: &Digests) -> Result<Standing, NotTaken> {
+    match verify::judge(path, expected, found) {
+        Verdict::Good(standing) => Ok(standing),
+        Verdict::Wrong(flaw) => Err(NotTaken::Wrong(flaw)),
+    }
+}
+
+fn is_as_promised(entry: &Entry, expected: &Expectation) -> bool {
+    let was_compared = |digest| {
+        entry.standing == Standing::Verified && entry.promises.iter().any(|promise| promise.digest == digest)
+    };
+    !expected.promises.is_empty()
+        && expected.promises.iter().all(|promise| match promise.digest {
+            Digest::Sha256(sha256) => entry.blob == sha256,
+            other => was_compared(other),
+        })
+}
+
+fn entry(expected: &Expectation, blob: Sha256, size: u64, standing: Standing) -> Entry {
+    let mut representation = expected.representation.clone();
+    representation.size = Some(size);
+    representation.etag.get_or_insert_with(|| format!("\"{blob}\""));
+    Entry {
+        blob,
+        size,
+        representation,
+        validator: None,
+        promises: expected.promises.clone(),
+        standing,
+        stored_at: Timestamp::now(),
+        checked_at: expected.learned_at,
+    }
+}
+
+fn not_committed(error: CommitError) -> NotTaken {
+    match error {
+        CommitError::Conflict { held, offered } => NotTaken::Conflict { held, offered },
+        CommitError::NoBlob => NotTaken::Overtaken,
+        CommitError::Store(error) => NotTaken::Store(error),
+    }
+}
