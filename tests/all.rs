@@ -36,6 +36,7 @@ mod forward;
 mod frozen;
 mod hits;
 mod hygiene;
+mod imports;
 mod locks;
 mod offline;
 #[cfg(feature = "real-clients")]
