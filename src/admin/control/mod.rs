@@ -100,7 +100,8 @@ pub enum Command {
         /// Which files.
         files: Vec<Wanted>,
     },
-    /// Hold files that lie on this machine's disk, and tell what they are. No hub is asked.
+    /// Hold files that lie on this machine's disk, and tell what they are. No hub is asked. Whoever owns the data
+    /// directory reads them, and only its owner can reach the socket.
     Take {
         /// Which files.
         files: Vec<Found>,
