@@ -276,3 +276,119 @@ fn not_committed(error: CommitError) -> NotTaken {
         CommitError::Store(error) => NotTaken::Store(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache;
+    use crate::model::{RepoKind, Roots};
+    use crate::store::{self, CHUNK, Store};
+    use std::fs::{self, File};
+    use std::io::{Seek as _, SeekFrom, Write as _};
+    use std::path::Path;
+    use std::time::Duration;
+
+    fn cache(dir: &Path) -> Arc<Cache> {
+        let settings = store::Settings {
+            dir: dir.join("data"),
+            volume_max_bytes: 1 << 30,
+            cache_bytes: 8 << 20,
+            small_cache_bytes: 1 << 20,
+            partial_expiry: Duration::from_secs(3600),
+            min_free_bytes: 0,
+        };
+        fs::create_dir(dir.join("data")).unwrap();
+        let store = Store::open(settings, Timestamp::now()).unwrap();
+        Cache::new(&cache::Settings::default(), Roots::default(), store)
+    }
+
+    fn name(path: &str) -> Resource {
+        Resource {
+            hub: Hub::Mozilla,
+            repo: Repo { kind: RepoKind::Model, id: "acme/tiny".to_owned() },
+            revision: Revision::parse(Hub::Mozilla, "v1.0"),
+            path: path.to_owned(),
+        }
+    }
+
+    fn on_disk(path: &Path) -> OnDisk {
+        OnDisk { path: path.to_owned(), promise: None, since: Timestamp(0) }
+    }
+
+    fn unheard() -> Progress {
+        Arc::new(|_, _| ControlFlow::Continue(()))
+    }
+
+    /// That nothing is left of a file that was not taken.
+    fn assert_nothing(cache: &Cache, file: &Resource) {
+        assert!(cache.entry(file).unwrap().is_none(), "no entry");
+        assert!(cache.store.partials().unwrap().is_empty(), "no half of it");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_or_is_not_wanted_any_more_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        let path = dir.path().join("model.onnx");
+        fs::write(&path, vec![7; 3 * CHUNK + 5]).unwrap();
+        let file = name("model.onnx");
+        // The second reading is beyond the half.
+        let grown = path.clone();
+        let grows: Progress = Arc::new(move |done, size| {
+            if done > size / 2 {
+                File::options().append(true).open(&grown).unwrap().write_all(b"more").unwrap();
+            }
+            ControlFlow::Continue(())
+        });
+        let taken = cache.take(&file, on_disk(&path), grows).await;
+        assert!(matches!(taken, Err(NotTaken::Changed)), "{taken:?}");
+        assert_nothing(&cache, &file);
+
+        let turned = path.clone();
+        let turns: Progress = Arc::new(move |done, size| {
+            if done > size / 2 {
+                let mut file = File::options().write(true).open(&turned).unwrap();
+                file.seek(SeekFrom::End(-1)).unwrap();
+                file.write_all(b"!").unwrap();
+            }
+            ControlFlow::Continue(())
+        });
+        let taken = cache.take(&file, on_disk(&path), turns).await;
+        assert!(matches!(taken, Err(NotTaken::Changed)), "{taken:?}");
+        assert_nothing(&cache, &file);
+
+        let leaves: Progress = Arc::new(|done, size| match done > size / 2 {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        });
+        let taken = cache.take(&file, on_disk(&path), leaves).await;
+        assert!(matches!(taken, Err(NotTaken::Stopped)), "{taken:?}");
+        assert_nothing(&cache, &file);
+
+        let (entry, was_held) = cache.take(&file, on_disk(&path), unheard()).await.unwrap();
+        let size = fs::metadata(&path).unwrap().len();
+        assert_eq!((entry.standing, was_held, entry.size), (Standing::Recorded, false, size));
+        let (_, was_held) = cache.take(&file, on_disk(&path), unheard()).await.unwrap();
+        assert!(was_held);
+        cache.store.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_revision_that_cannot_change_keeps_its_bytes_and_a_link_is_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(dir.path());
+        let (path, link) = (dir.path().join("a.json"), dir.path().join("link.json"));
+        fs::write(&path, "{}").unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        cache.take(&name("a.json"), on_disk(&path), unheard()).await.unwrap();
+        fs::write(&path, "[]").unwrap();
+        let taken = cache.take(&name("a.json"), on_disk(&path), unheard()).await;
+        assert!(matches!(taken, Err(NotTaken::Conflict { .. })), "{taken:?}");
+        for not_a_file in [link.as_path(), dir.path()] {
+            let taken = cache.take(&name("b.json"), on_disk(not_a_file), unheard()).await;
+            assert!(matches!(taken, Err(NotTaken::Unreadable(_))), "{taken:?}");
+        }
+        assert_nothing(&cache, &name("b.json"));
+        cache.store.close().await;
+    }
+}
