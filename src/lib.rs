@@ -70,6 +70,8 @@
 //!   at which it **stands** ([`policy::settle`]).
 //! - **Fill**: the task that downloads, verifies and stores a file. It fetches **stretches** in **lanes**, and one try
 //!   at the whole file is an **attempt**.
+//! - **Take** ([`cache::Cache::take`]): a file that lies on this machine's disk is held as a fill would hold it, without
+//!   a hub.
 //! - **Flight**: a running fill as its readers see it; a **ticket** is a place in it, a **follower**
 //!   ([`cache::Follower`]) a body that reads along.
 //! - **Admission**: whether a hub may be asked now. It may not while it is **down** (its **circuit** is open), nor

@@ -37,6 +37,7 @@ mod forward;
 mod frozen;
 mod hits;
 mod hygiene;
+mod imports;
 mod locks;
 mod offline;
 #[cfg(feature = "real-clients")]

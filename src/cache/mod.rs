@@ -45,10 +45,12 @@ mod hashing;
 mod held;
 mod lane;
 mod notes;
+mod on_disk;
 mod pace;
 mod schedule;
 mod settled;
 mod survey;
+mod take;
 mod twins;
 
 use std::sync::Arc;
@@ -64,7 +66,9 @@ pub use fetcher::Fetcher;
 pub use flight::{Landed, Running, Settled, Ticket};
 pub use follower::Follower;
 pub use held::{Found, FoundDocument, View};
+pub use on_disk::{NotTaken, OnDisk, examine};
 pub use survey::Survey;
+pub use take::Progress;
 
 use crate::model::{Commit, EntryKey, Expectation, RefKey, Repo, Roots};
 use crate::store::{RefRecord, Store};

@@ -51,7 +51,7 @@ impl Cache {
         self.known.insert(self.key(subject), Arc::clone(said));
     }
 
-    async fn note_commit(&self, key: RefKey, commit: Commit, at: Timestamp) {
+    pub(super) async fn note_commit(&self, key: RefKey, commit: Commit, at: Timestamp) {
         let stored = self.store.put_reference(&key, commit.clone(), at).await;
         let record = match stored {
             Ok(()) => self.store.reference(&key).ok().flatten(),
@@ -163,7 +163,7 @@ impl Cache {
         self.refusals.insert(key, Arc::new(Failure::Refused(Box::new(refusal.clone()))));
     }
 
-    async fn keep(&self, key: &EntryKey, document: Document) {
+    pub(super) async fn keep(&self, key: &EntryKey, document: Document) {
         if !self.has_room_for(key) {
             tracing::debug!(repo = %key.repo, question = %key.path, "too many answers of one commit to keep another");
             return;

@@ -95,6 +95,11 @@ impl Failure {
         self.exit.code()
     }
 
+    /// Whether it is that nothing has the name that was given.
+    pub fn is_of_the_name(&self) -> bool {
+        self.exit.code() == Exit::NoInput.code()
+    }
+
     /// Says why on stderr.
     pub fn report(self) -> ExitCode {
         // An empty message is a command that has said everything itself.

@@ -2,6 +2,7 @@
 
 mod check;
 pub mod diff;
+mod import;
 pub mod resolve;
 
 use std::fs;
@@ -108,6 +109,9 @@ pub fn command() -> Command {
     .arg(Arg::new(diff::BEFORE).value_name("BEFORE").required(true).help("A lock file, or a MODEL"))
     .arg(Arg::new(diff::AFTER).value_name("AFTER").required(true).help("A lock file, or a MODEL"))
     .arg(changes());
+    let import = sub("import", import::ABOUT, import::LONG_ABOUT, import::EXAMPLES)
+        .args(import::args())
+        .args([dry_run(), changes()]);
     let with_lock = |command: Command| {
         let lock = Arg::new(LOCK)
             .long(LOCK)
@@ -127,7 +131,7 @@ pub fn command() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([add, update, remove, check].map(with_lock))
+        .subcommands([add, update, import, remove, check].map(with_lock))
         .subcommand(diff)
 }
 
@@ -135,6 +139,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("add", m)) => add(m),
         Some(("update", m)) => update(m),
+        Some(("import", m)) => import::run(m),
         Some(("remove", m)) => remove(m),
         Some(("check", m)) => check::run(m),
         Some(("diff", m)) => diff::run(m),

@@ -140,7 +140,12 @@ async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
     // Only what changes something makes a directory.
     let makes = matches!(
         command,
-        Command::Sync | Command::Hold { .. } | Command::Survey { .. } | Command::Bring { .. }
+        Command::Sync
+            | Command::Hold { .. }
+            | Command::Survey { .. }
+            | Command::Bring { .. }
+            | Command::Take { .. }
+            | Command::Learn { .. }
     );
     if !makes && is_empty(&config.store.dir) {
         return Ok(Answer::Nothing);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
+use std::ops::Range;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
@@ -10,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::exit::{Exit, Failure};
 use super::print;
 use super::reach::{self, Event};
-use crate::admin::control::{Brought, Command, Listed, MAX_WANTED, Moving, Wanted};
+use crate::admin::control::{Brought, Command, Found, Listed, MAX_FOUND, MAX_WANTED, Moving, Wanted};
 use crate::config::Config;
 use crate::model::{Commit, Hub};
 use crate::transfer::{DTYPES, ModelName, Selection, candidates};
@@ -165,7 +166,8 @@ pub fn survey(
     }
 }
 
-fn listed(config: &Config, name: &ModelName) -> Result<Surveyed, Failure> {
+/// Asks Hugging Face which files a model has.
+pub fn listed(config: &Config, name: &ModelName) -> Result<Surveyed, Failure> {
     let mut found = Surveyed { commit: None, files: Vec::new(), is_complete: true };
     let command = Command::Survey { repo: name.repo.clone(), revision: name.revision.clone() };
     reach::execute(config, command, |event| match event {
@@ -178,11 +180,29 @@ fn listed(config: &Config, name: &ModelName) -> Result<Surveyed, Failure> {
 
 /// Brings files here; what became of each, in their order.
 pub fn bring(config: &Config, files: &[Wanted], watcher: &mut Watcher) -> Result<Vec<Brought>, Failure> {
+    let command = |batch: Range<usize>| Command::Bring { files: files[batch].to_vec() };
+    in_batches(config, files, MAX_WANTED, command, watcher)
+}
+
+/// Takes files in that lie on the disk; what became of each, in their order.
+pub fn take(config: &Config, found: &[Found], watcher: &mut Watcher) -> Result<Vec<Brought>, Failure> {
+    let files: Vec<Wanted> = found.iter().map(|found| found.file.clone()).collect();
+    let command = |batch: Range<usize>| Command::Take { files: found[batch].to_vec() };
+    in_batches(config, &files, MAX_FOUND, command, watcher)
+}
+
+fn in_batches(
+    config: &Config,
+    files: &[Wanted],
+    most: usize,
+    command: impl Fn(Range<usize>) -> Command,
+    watcher: &mut Watcher,
+) -> Result<Vec<Brought>, Failure> {
     let mut all = Vec::with_capacity(files.len());
-    for (number, batch) in files.chunks(MAX_WANTED).enumerate() {
-        let first = number * MAX_WANTED;
+    for first in (0..files.len()).step_by(most) {
+        let batch = first..files.len().min(first + most);
         let mut brought: BTreeMap<usize, Brought> = BTreeMap::new();
-        reach::execute(config, Command::Bring { files: batch.to_vec() }, |event| match event {
+        reach::execute(config, command(batch), |event| match event {
             Event::Moving(moving) => watcher.moves(files, Moving { at: first + moving.at, ..moving }),
             Event::Brought(file) => {
                 let file = Brought { at: first + file.at, ..*file };
@@ -198,7 +218,7 @@ pub fn bring(config: &Config, files: &[Wanted], watcher: &mut Watcher) -> Result
         true => Ok(all),
         false => Err(Failure::new(
             Exit::TryAgain,
-            "not everything was brought; the same command goes on with the rest",
+            "not every file is here; the same command goes on with the rest",
         )),
     }
 }
@@ -207,6 +227,8 @@ pub fn bring(config: &Config, files: &[Wanted], watcher: &mut Watcher) -> Result
 pub struct Watcher {
     shown: Shown,
     bars: BTreeMap<usize, ProgressBar>,
+    /// What is done to files that are not held.
+    done: &'static str,
 }
 
 enum Shown {
@@ -232,7 +254,13 @@ impl Watcher {
                 Shown::Bars(bars, total)
             }
         };
-        Self { shown, bars: BTreeMap::new() }
+        Self { shown, bars: BTreeMap::new(), done: "fetched" }
+    }
+
+    /// Says that files are `done` where it would say that they are fetched.
+    #[must_use]
+    pub fn saying(self, done: &'static str) -> Self {
+        Self { done, ..self }
     }
 
     fn moves(&mut self, files: &[Wanted], moving: Moving) {
@@ -262,7 +290,7 @@ impl Watcher {
                 }
             }
             Shown::Lines if file.trouble.is_none() => {
-                let how = if file.was_held { "held already" } else { "fetched" };
+                let how = if file.was_held { "held already" } else { self.done };
                 eprintln!("{}/{}: {}, {how}", files[file.at].repo, files[file.at].path, print::size(size));
             }
             Shown::Lines | Shown::Nothing => {}

@@ -20,7 +20,8 @@
 //! ```
 //!
 //! `files` are pinned. `left_out` are the other files that the commit has, so that what it does not have can be told
-//! from what was not locked; it is there where the hub has a list of all files. `include` and `exclude` are the
+//! from what was not locked; it is there where the hub has a list of all files. Without that list, `absent` are files
+//! that the hub was asked for and did not have. `include` and `exclude` are the
 //! patterns by which the files were chosen. The Mozilla hub has neither commits nor lists: there the digests stand for
 //! both.
 
@@ -59,6 +60,8 @@ pub struct Locked {
     pub files: BTreeMap<String, LockedFile>,
     /// All other files of the commit; none where the hub has no list.
     pub left_out: Option<BTreeSet<String>>,
+    /// Files that the commit is known not to have, where there is no list of all.
+    pub absent: BTreeSet<String>,
 }
 
 /// One file as it is pinned.
@@ -168,6 +171,8 @@ struct WrittenModel {
     exclude: Vec<String>,
     files: Vec<WrittenFile>,
     left_out: Option<Vec<String>>,
+    #[serde(default)]
+    absent: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -243,12 +248,19 @@ fn read(model: WrittenModel) -> Result<(ModelName, Locked), BadLock> {
         }
     }
     let left_out = model.left_out.map(|paths| paths.into_iter().collect());
-    let locked = Locked { commit, include: model.include, exclude: model.exclude, files, left_out };
+    let locked = Locked {
+        commit,
+        include: model.include,
+        exclude: model.exclude,
+        files,
+        left_out,
+        absent: model.absent,
+    };
     Ok((name, locked))
 }
 
 /// Whether a text is the path of a file: segments that a URL can have.
-fn is_path(text: &str) -> bool {
+pub fn is_path(text: &str) -> bool {
     let plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
     text.split('/').all(plain) && !text.contains(|c: char| c.is_control() || c == '\\')
 }
@@ -279,9 +291,11 @@ fn write_model(out: &mut String, name: &ModelName, locked: &Locked) -> fmt::Resu
         )?;
     }
     writeln!(out, "]")?;
-    if let Some(left_out) = &locked.left_out {
-        writeln!(out, "left_out = [")?;
-        left_out.iter().try_for_each(|path| writeln!(out, "    {},", quoted(path)))?;
+    let absent = Some(&locked.absent).filter(|absent| !absent.is_empty());
+    for (field, paths) in [("left_out", locked.left_out.as_ref()), ("absent", absent)] {
+        let Some(paths) = paths else { continue };
+        writeln!(out, "{field} = [")?;
+        paths.iter().try_for_each(|path| writeln!(out, "    {},", quoted(path)))?;
         writeln!(out, "]")?;
     }
     Ok(())
@@ -353,6 +367,7 @@ mod tests {
                 exclude: (0..random.usize(..2)).map(|_| path(random)).collect(),
                 files: (0..random.usize(..6)).map(|_| (path(random), file(random))).collect(),
                 left_out: is_hf.then(|| (0..random.usize(..4)).map(|_| path(random)).collect()),
+                absent: (0..random.usize(..2)).map(|_| path(random)).collect(),
             };
             let kind = if is_hf && random.bool() { RepoKind::Dataset } else { RepoKind::Model };
             let repo = Repo { kind, id: format!("acme/{}{at}", names[0]) };

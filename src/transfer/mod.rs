@@ -3,6 +3,8 @@
 //! Pure: what a hub lists, and what is held, comes in; what is to be brought, and what a lock says, comes out. The
 //! commands of the program ask the process that owns the data directory for the rest.
 
+pub mod hermeto;
+pub mod layout;
 pub mod lock;
 mod named;
 mod pins;

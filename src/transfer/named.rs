@@ -19,6 +19,20 @@ pub struct ModelName {
 }
 
 impl ModelName {
+    /// The model of these names, if a person could name it.
+    ///
+    /// # Errors
+    /// See [`BadModel`].
+    pub fn new(hub: Hub, repo: Repo, revision: &str) -> Result<Self, BadModel> {
+        let name = Self { hub, repo, revision: revision.to_owned() };
+        // Behind the first @ comes the revision.
+        if name.repo.id.contains('@') {
+            return Err(BadModel::Repo);
+        }
+        let read: Self = name.argument().parse()?;
+        if read == name { Ok(name) } else { Err(BadModel::Repo) }
+    }
+
     /// The revision, and whether it can change.
     pub fn revision(&self) -> Revision {
         Revision::parse(self.hub, &self.revision)

@@ -76,7 +76,8 @@ impl Pins {
             Some(Pinned::File { name, locked, file })
         });
         let left_out = models.iter().find_map(|(name, locked)| {
-            let is_absent = locked.left_out.as_ref().is_some_and(|paths| !paths.contains(&asked.path));
+            let is_absent = locked.left_out.as_ref().is_some_and(|paths| !paths.contains(&asked.path))
+                || locked.absent.contains(&asked.path);
             (!is_absent).then_some(Pinned::LeftOut(name, locked))
         });
         let absent = models.iter().find_map(|(_, locked)| locked.commit.as_ref()).map(Pinned::Absent);
@@ -190,6 +191,20 @@ mod tests {
         let state = pins.state(&name("hf:acme/tiny").repo, "v1").unwrap();
         assert_eq!(state.files.keys().copied().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(state.left_out.into_iter().collect::<Vec<_>>(), ["c"]);
+    }
+
+    #[test]
+    fn without_a_list_only_what_the_hub_was_asked_for_is_absent() {
+        let mut unlisted = locked(Hub::HuggingFace, &["a"], &[]);
+        unlisted.left_out = None;
+        unlisted.absent = BTreeSet::from(["d".to_owned()]);
+        let pins = Pins::new(Lock { models: BTreeMap::from([(name("hf:acme/tiny"), unlisted)]) });
+        let said = |path: &str| {
+            let ModelName { hub, repo, revision } = name("hf:acme/tiny");
+            let revision = Revision::parse(hub, &revision);
+            matches!(pins.file(&Resource { hub, repo, revision, path: path.to_owned() }), Pinned::Absent(_))
+        };
+        assert!(said("d") && !said("c"));
     }
 
     #[test]

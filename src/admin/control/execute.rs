@@ -3,6 +3,7 @@
 mod explain;
 mod listing;
 mod settings;
+mod take;
 mod transfer;
 
 use std::collections::{BTreeMap, HashMap};
@@ -48,6 +49,10 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Unpin { selector } => settings::unpin(&context, selector, &sink).await,
         Command::Survey { repo, revision } => transfer::survey(&context, &repo, &revision, &sink).await,
         Command::Bring { files } => transfer::bring(&context, files, &sink).await,
+        Command::Take { files } => take::take(&context, files, &sink).await,
+        Command::Learn { repo, commit, names, absent } => {
+            take::learn(&context, &repo, &commit, names, absent).await
+        }
         Command::Session { .. } => Err(Failure {
             error: "a session needs a process that owns the data directory for as long as it lasts"
                 .to_owned(),

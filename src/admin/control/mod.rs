@@ -14,6 +14,8 @@ mod server;
 mod session;
 mod status;
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 pub use client::{Connection, connect};
@@ -25,7 +27,7 @@ pub use session::{Lacking, Noted, Opened, Opening, Place, Refused, SessionAsked,
 pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
 
 use crate::model::{
-    Commit, Decided, Digest, Entry, EntryKey, Happening, Hub, RefKey, Repo, Sha256, Timestamp,
+    Commit, Decided, Digest, Entry, EntryKey, Happening, Hub, Promise, RefKey, Repo, Sha256, Timestamp,
 };
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::SettingsStatus;
@@ -100,6 +102,23 @@ pub enum Command {
         /// Which files.
         files: Vec<Wanted>,
     },
+    /// Hold files that lie on this machine's disk, and tell what they are. No hub is asked. Whoever owns the data
+    /// directory reads them, and only its owner can reach the socket.
+    Take {
+        /// Which files.
+        files: Vec<Found>,
+    },
+    /// Note what a client of Hugging Face has noted of a commit.
+    Learn {
+        /// The repository.
+        repo: Repo,
+        /// The commit.
+        commit: Commit,
+        /// Which branches and tags stood for it, and when.
+        names: Vec<(String, Timestamp)>,
+        /// Files that it does not have.
+        absent: Vec<String>,
+    },
     /// Serve what a lock file pins, for as long as the connection is held.
     Session {
         /// What is to be served, and how.
@@ -130,6 +149,23 @@ pub struct Wanted {
 
 /// Most files of one [`Command::Bring`], so that it fits on a line.
 pub const MAX_WANTED: usize = 1000;
+
+/// A file on this machine's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Found {
+    /// As what it is to be held.
+    pub file: Wanted,
+    /// Where it lies: an absolute path without links.
+    pub at: PathBuf,
+    /// What its bytes must hash to, by the word of whoever put it there.
+    pub promise: Option<Promise>,
+    /// Since when it lies there.
+    pub since: Timestamp,
+}
+
+/// Most files of one [`Command::Take`], of which each has two paths.
+pub const MAX_FOUND: usize = 200;
 
 /// A file that a hub lists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -101,7 +101,7 @@ pub fn update(config: &Config, name: &ModelName, locked: &Locked, quiet: bool) -
 }
 
 /// A file that is held, as it is pinned.
-fn pinned(entry: &Entry) -> LockedFile {
+pub fn pinned(entry: &Entry) -> LockedFile {
     // The strongest promise that was compared: the first that the bytes were held against.
     let compared: Option<&Promise> = entry.promises.first().filter(|_| entry.standing == Standing::Verified);
     let is_sha256 = compared.is_some_and(|promise| matches!(promise.digest, Digest::Sha256(_)));

@@ -1,0 +1,245 @@
+//! What a directory holds, taken in and pinned.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::ArgMatches;
+
+use super::super::super::exit::{Exit, Failure};
+use super::super::super::transfer::{self, Watcher};
+use super::super::super::{print, reach};
+use super::super::{DRY_RUN, conclude, resolve};
+use super::scan::{Place, Scan, State};
+use crate::admin::control::{Brought, Command, Found, MAX_WANTED, Wanted};
+use crate::cache::{self, OnDisk};
+use crate::config::Config;
+use crate::model::{Digest, Hub, Standing};
+use crate::transfer::ModelName;
+use crate::transfer::lock::{Lock, Locked, LockedFile, Origin};
+
+/// An import of a directory.
+pub struct Import<'a> {
+    matches: &'a ArgMatches,
+    config: &'a Config,
+    before: &'a Lock,
+    is_dry: bool,
+    /// Why the hub is asked no more.
+    unanswered: Option<String>,
+    refused: usize,
+}
+
+impl<'a> Import<'a> {
+    /// Of what this lock has before it.
+    pub fn new(matches: &'a ArgMatches, config: &'a Config, before: &'a Lock) -> Self {
+        let is_dry = matches.get_flag(DRY_RUN);
+        Self { matches, config, before, is_dry, unanswered: None, refused: 0 }
+    }
+
+    fn say(&self, text: &str) {
+        if !transfer::is_quiet(self.matches) {
+            eprintln!("{text}");
+        }
+    }
+
+    /// Tells of something that cannot be taken.
+    fn refuse(&mut self, text: &str) {
+        eprintln!("hubcache: {text}; not taken");
+        self.refused += 1;
+    }
+
+    /// Takes in what was found, and pins it.
+    pub fn directory(mut self, scan: Scan) -> Result<(), Failure> {
+        scan.skipped.iter().for_each(|skipped| self.say(&format!("{skipped}; skipped")));
+        scan.refused.iter().for_each(|refused| self.refuse(refused));
+        if scan.states.is_empty() && self.refused == 0 {
+            let why = "there are no models in it; `hubcache lock import --help` tells what it may be";
+            return Err(Failure::new(Exit::NoInput, why));
+        }
+        let lists: Vec<Option<BTreeSet<String>>> =
+            scan.states.iter().map(|state| self.list_of(state)).collect();
+        let mut states = scan.states;
+        for (state, list) in states.iter_mut().zip(&lists) {
+            self.drop_unlisted(state, list.as_ref());
+        }
+        let taken = if self.is_dry { self.examined(&states) } else { self.taken(&states)? };
+        let mut after = self.before.clone();
+        for ((state, list), files) in states.iter().zip(lists).zip(taken) {
+            if files.is_empty() {
+                continue;
+            }
+            for name in &state.names {
+                after.models.insert(name.clone(), self.locked(name, state, &files, list.as_ref()));
+            }
+            self.tell_unlisted(state, list.is_some());
+        }
+        conclude(self.matches, self.before, &after)?;
+        match self.refused {
+            0 => Ok(()),
+            count => {
+                Err(Failure::new(Exit::Data, format!("{} not taken", print::count(count as u64, "file"))))
+            }
+        }
+    }
+
+    /// All files of the commit, as the lock file or the hub has them. A dry run asks nobody, since what a hub says is
+    /// kept.
+    fn list_of(&mut self, state: &State) -> Option<BTreeSet<String>> {
+        let commit = state.commit.as_ref()?;
+        let known = self.before.models.iter().find_map(|(name, locked)| {
+            let is_same = name.hub == Hub::HuggingFace
+                && name.repo == state.names[0].repo
+                && locked.commit.as_ref() == Some(commit);
+            let left_out = locked.left_out.as_ref().filter(|_| is_same)?;
+            Some(locked.files.keys().chain(left_out).cloned().collect())
+        });
+        if known.is_some() || self.is_dry || self.unanswered.is_some() {
+            return known;
+        }
+        let name = ModelName { revision: commit.as_str().to_owned(), ..state.names[0].clone() };
+        match transfer::listed(self.config, &name) {
+            Ok(found) => Some(found.files.into_iter().map(|file| file.path).collect()),
+            Err(failure) => {
+                // A hub that does not have the one may have the next.
+                self.unanswered = (!failure.is_of_the_name()).then(|| failure.message().to_owned());
+                None
+            }
+        }
+    }
+
+    /// What the hub does not list is no file of the commit.
+    fn drop_unlisted(&mut self, state: &mut State, list: Option<&BTreeSet<String>>) {
+        let Some(list) = list else { return };
+        let (listed, unlisted) =
+            std::mem::take(&mut state.files).into_iter().partition(|(path, _)| list.contains(path));
+        state.files = listed;
+        for (path, place) in unlisted as BTreeMap<String, Place> {
+            let why = "by the hub's list the commit has no such file";
+            self.refuse(&format!("{}/{path} ({}): {why}", state.names[0], place.at.display()));
+        }
+    }
+
+    /// Has the owner of the data directory take the files, and note what the client knew.
+    fn taken(&mut self, states: &[State]) -> Result<Vec<Vec<(String, LockedFile)>>, Failure> {
+        let found: Vec<Found> = states.iter().flat_map(found).collect();
+        let total = states.iter().flat_map(|s| s.files.values()).map(|place| place.size).sum();
+        let quiet = transfer::is_quiet(self.matches) || self.matches.get_flag("json");
+        let mut watcher = Watcher::new(quiet, total).saying("taken");
+        let mut brought = transfer::take(self.config, &found, &mut watcher)?.into_iter();
+        let mut all = Vec::new();
+        for state in states {
+            let mut files = Vec::new();
+            for ((path, place), brought) in state.files.iter().zip(brought.by_ref()) {
+                match brought {
+                    Brought { entry: Some(entry), trouble: None, .. } => {
+                        files.push((path.clone(), resolve::pinned(&entry)));
+                    }
+                    Brought { trouble, .. } => {
+                        self.refuse_file(state, path, place, &trouble.unwrap_or_default())
+                    }
+                }
+            }
+            self.learn(state)?;
+            all.push(files);
+        }
+        Ok(all)
+    }
+
+    fn refuse_file(&mut self, state: &State, path: &str, place: &Place, why: &str) {
+        self.refuse(&format!("{}/{path} ({}): {why}", state.names[0], place.at.display()));
+    }
+
+    fn learn(&self, state: &State) -> Result<(), Failure> {
+        let Some(commit) = &state.commit else { return Ok(()) };
+        let mut names = state.references.clone();
+        let mut absent = state.absent.chunks(MAX_WANTED);
+        while !names.is_empty() || absent.len() > 0 {
+            let command = Command::Learn {
+                repo: state.names[0].repo.clone(),
+                commit: commit.clone(),
+                names: std::mem::take(&mut names),
+                absent: absent.next().unwrap_or_default().to_vec(),
+            };
+            reach::execute(self.config, command, |_| {})?;
+        }
+        Ok(())
+    }
+
+    /// Reads the files here, and takes none.
+    fn examined(&mut self, states: &[State]) -> Vec<Vec<(String, LockedFile)>> {
+        let mut all = Vec::new();
+        for state in states {
+            let mut files = Vec::new();
+            for (path, place) in &state.files {
+                let found = OnDisk { path: place.at.clone(), promise: place.promise, since: place.since };
+                match cache::examine(path, &found) {
+                    Ok((digests, standing)) => {
+                        let promise = place.promise.filter(|_| standing == Standing::Verified);
+                        let is_sha256 = promise.is_some_and(|p| matches!(p.digest, Digest::Sha256(_)));
+                        let from = Origin::of(promise.map(|promise| promise.by), is_sha256);
+                        let file = LockedFile { size: digests.length, sha256: digests.sha256, from };
+                        files.push((path.clone(), file));
+                    }
+                    Err(why) => self.refuse_file(state, path, place, &why.to_string()),
+                }
+            }
+            all.push(files);
+        }
+        all
+    }
+
+    fn locked(
+        &self,
+        name: &ModelName,
+        state: &State,
+        files: &[(String, LockedFile)],
+        list: Option<&BTreeSet<String>>,
+    ) -> Locked {
+        let mut locked = Locked {
+            commit: state.commit.clone(),
+            files: files.iter().cloned().collect(),
+            ..Locked::default()
+        };
+        match list {
+            Some(list) => {
+                let rest = list.iter().filter(|path| !locked.files.contains_key(*path));
+                locked.left_out = Some(rest.cloned().collect());
+            }
+            None => {
+                let before = self.before.models.get(name).filter(|before| before.commit == state.commit);
+                let before = before.into_iter().flat_map(|before| &before.absent);
+                let absent = state.absent.iter().chain(before);
+                locked.absent = absent.filter(|path| !locked.files.contains_key(*path)).cloned().collect();
+            }
+        }
+        locked
+    }
+
+    fn tell_unlisted(&self, state: &State, is_listed: bool) {
+        if is_listed || state.commit.is_none() || self.is_dry {
+            return;
+        }
+        let name = &state.names[0];
+        let why = self.unanswered.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        self.say(&format!(
+            "{name}: which other files the commit has is not known{why}; a frozen server refuses those, where clients \
+             may expect a 404. `hubcache lock add {}` completes it when the hub can be asked",
+            name.argument()
+        ));
+    }
+}
+
+fn found(state: &State) -> impl Iterator<Item = Found> + '_ {
+    let name = &state.names[0];
+    let revision = state.commit.as_ref().map_or(name.revision.as_str(), |commit| commit.as_str());
+    state.files.iter().map(move |(path, place)| Found {
+        file: Wanted {
+            hub: name.hub,
+            repo: name.repo.clone(),
+            revision: revision.to_owned(),
+            path: path.clone(),
+            sha256: None,
+        },
+        at: place.at.clone(),
+        promise: place.promise,
+        since: place.since,
+    })
+}
