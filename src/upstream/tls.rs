@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::Settings;
 
@@ -48,27 +51,91 @@ impl std::error::Error for BuildError {
     }
 }
 
+/// Named, because with a second provider in the build the default is a panic.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
 pub(super) fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, BuildError> {
-    let mut roots = RootCertStore::empty();
+    let mut given = RootCertStore::empty();
     if let Some(file) = &settings.ca_bundle {
-        add_bundle(&mut roots, file)?;
+        add_bundle(&mut given, file)?;
     }
-    // The system's certificates are read only where a hub is reached by TLS: a test against loopback needs none.
-    if settings.roots.any_over_tls() {
-        let native = rustls_native_certs::load_native_certs();
-        for error in &native.errors {
-            tracing::warn!(%error, "some of the system's certificates cannot be read");
-        }
-        roots.add_parsable_certificates(native.certs);
-    }
-    // Named, because with a second provider in the build the default is a panic.
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let roots = Roots { given, of_system: settings.roots.any_over_tls(), checker: OnceLock::new() };
+    let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(BuildError::Tls)?
-        .with_root_certificates(roots)
+        // Dangerous is what this one could do: it hands every question on to the checker of rustls.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(roots))
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// Checks certificates as rustls does, with roots that are read when the first certificate is checked: a start, and most
+/// commands, need none, and reading hundreds of files takes longer than all else that they do.
+#[derive(Debug)]
+struct Roots {
+    /// Those of `--ca-bundle`.
+    given: RootCertStore,
+    /// Whether those of the system are trusted too: where hubs are reached by plain HTTP only, they are not read.
+    of_system: bool,
+    checker: OnceLock<Result<Arc<WebPkiServerVerifier>, rustls::Error>>,
+}
+
+impl Roots {
+    fn checker(&self) -> Result<&WebPkiServerVerifier, rustls::Error> {
+        let checker = self.checker.get_or_init(|| {
+            let mut roots = self.given.clone();
+            if self.of_system {
+                let native = rustls_native_certs::load_native_certs();
+                for error in &native.errors {
+                    tracing::warn!(%error, "some of the system's certificates cannot be read");
+                }
+                roots.add_parsable_certificates(native.certs);
+            }
+            // Without any root nobody is known.
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+                .build()
+                .map_err(|_| rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer))
+        });
+        checker.as_deref().map_err(Clone::clone)
+    }
+}
+
+impl ServerCertVerifier for Roots {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.checker()?.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.checker()?.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.checker()?.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider().signature_verification_algorithms.supported_schemes()
+    }
 }
 
 fn add_bundle(roots: &mut RootCertStore, file: &Path) -> Result<(), BuildError> {
