@@ -45,6 +45,8 @@ mod proxied_clients;
 mod readme;
 #[cfg(feature = "real-clients")]
 mod real_clients;
+#[cfg(feature = "real-clients")]
+mod recipes;
 mod remote_settings;
 mod revisions;
 mod routing;

@@ -38,6 +38,11 @@ impl Firefox {
             .arg("--profile")
             .arg(home.join("profile"))
             .args(flags);
+        Self::driven_by(command, home)
+    }
+
+    /// One whose driver is run by this command.
+    fn driven_by(mut command: Command, home: &Path) -> Self {
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the driver starts");
         let stdout = BufReader::new(child.stdout.take().expect("stdout is a pipe"));
@@ -529,4 +534,42 @@ fn the_authority_vouches_for_nothing_outside_of_its_constraints() {
             firefox.ask(&json!({"do": "tls", "url": format!("https://{host}:{port}/healthz")})).unwrap();
         assert_eq!(told["error"].is_null(), good, "{host} {also:?}: {told}");
     }
+}
+
+#[test]
+fn under_a_run_it_gets_what_the_lock_file_pins_from_moz_models_hub() {
+    netns::enter();
+    let hub = ScriptedHub::start();
+    let [config, model] = [1, 2].map(|seed| noise(seed, 300_000));
+    hub.moz("acme/tiny", "v1.0", "config.json", config.clone());
+    hub.moz("acme/tiny", "v1.0", "onnx/model.onnx", model.clone());
+    hub.moz("acme/tiny", "v1.0", "other.json", "{}");
+    let mut daemon = Daemon::builder().hub(&hub).start();
+    assert!(daemon.terminate().success());
+    let (folder, home) = (scratch(), scratch());
+    let lock = folder.path().join("hubcache.lock");
+    let add =
+        ["lock", "add", "moz:acme/tiny@v1.0", "--file", "config.json", "--file", "onnx/model.onnx", "--lock"];
+    assert!(daemon.command(&[&add[..], &[lock.to_str().unwrap()]].concat()).status.success());
+    hub.stop();
+
+    let python = drivers::installed("firefox/bin/python");
+    let script =
+        "exec \"$0\" \"$1\" --profile \"$2\" --pref \"browser.ml.modelHubRootUrl=\\\"$MOZ_MODELS_HUB\\\"\"";
+    let (driver, profile) = (drivers::driver("firefox/drive.py"), home.path().join("profile"));
+    let report = folder.path().join("missing.txt");
+    let mut command = daemon.program(&["run", "--lock", lock.to_str().unwrap(), "--missing-report"]);
+    command
+        .arg(&report)
+        .args(["--", "sh", "-c", script])
+        .args([python, driver, profile])
+        .env("HOME", home.path());
+    let mut firefox = Firefox::driven_by(command, home.path());
+    let place = AT_LOCALHOST;
+    assert_eq!(firefox.file(&place, "acme/tiny", "v1.0", "config.json"), sha256(&config));
+    assert_eq!(firefox.file(&place, "acme/tiny", "v1.0", "onnx/model.onnx"), sha256(&model));
+    firefox.file(&place, "acme/tiny", "v1.0", "other.json").expect_err("it is not pinned");
+    firefox.quit();
+    let report = std::fs::read_to_string(report).unwrap();
+    assert!(report.starts_with("moz:acme/tiny@v1.0/other.json\t"), "{report}");
 }
