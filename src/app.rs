@@ -7,6 +7,7 @@ mod core;
 mod heap;
 mod lines;
 mod logs;
+mod owner;
 mod plain;
 mod sessions;
 mod signals;
@@ -30,6 +31,7 @@ use self::sessions::Sessions;
 use self::signals::Signals;
 pub use heap::keep_memory;
 pub use logs::{Log, start_log};
+pub use owner::own;
 pub use spoiling::{Spoiling, stopped};
 
 use crate::admin::control::Context;
@@ -144,7 +146,7 @@ pub async fn run(
     let mut signals = Signals::install().map_err(Error::Signals)?;
     raise_file_limit(config.listen.limits.max_connections);
     // First of all, because a second process is told who owns the directory rather than which port is taken.
-    let store = open(config.store.clone()).await?;
+    let store = open_in_time(config.store.clone()).await?;
     let mut service = match Service::start(config, frozen, store.clone()).await {
         Ok(service) => service,
         Err(error) => {
@@ -187,9 +189,9 @@ const OPERATOR_LIMITS: listen::Limits = listen::Limits {
     max_connections: 64,
     max_per_client: 64,
 };
-/// How long an owner that was started on demand stays when nobody is connected any more: the commands of one script
-/// follow each other.
-const LINGER: Duration = Duration::from_secs(1);
+/// How long a server waits for whoever owns the directory: a command, or an owner that was started for one.
+const OWNER_PATIENCE: Duration = Duration::from_secs(2);
+const OWNER_POLL: Duration = Duration::from_millis(50);
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
@@ -371,47 +373,13 @@ async fn refuse_own_parent(settings: &upstream::Settings) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a command works with that has opened the store itself; with the ways to the hubs and to Remote Settings if it
-/// `asks` them.
+/// What a command works with that has opened the store itself, and asks nobody.
 ///
 /// # Errors
 /// As at the start of a server.
-pub fn alone(config: &Config, store: &Store, asks: bool) -> Result<Context, Error> {
-    let core = Core::new(config, config.upstream.clone(), store.clone(), asks && !config.offline)?;
+pub fn alone(config: &Config, store: &Store) -> Result<Context, Error> {
+    let core = Core::new(config, config.upstream.clone(), store.clone(), false)?;
     Ok(core.context(config.offline, None, None))
-}
-
-/// Owns the data directory for the runs and commands that ask, until nobody has asked for a while; `ready` is called
-/// once they can.
-///
-/// # Errors
-/// As at the start of a server.
-pub async fn own(config: Config, ready: impl FnOnce()) -> Result<(), Error> {
-    let mut signals = Signals::install().map_err(Error::Signals)?;
-    let store = open(config.store.clone()).await?;
-    let core = match Core::new(&config, config.upstream.clone(), store.clone(), !config.offline) {
-        Ok(core) => core,
-        Err(error) => {
-            store.close().await;
-            return Err(error);
-        }
-    };
-    let egress = Arc::clone(&config.upstream.egress);
-    let (open_session, sessions) = Sessions::of(&config, core.clone(), &egress).start();
-    let bound = control::bind(&config.store.dir, &runtime_dirs()).map_err(Error::Control)?;
-    let context = core.context(config.offline, None, Some(open_session));
-    ready();
-    tokio::select! {
-        () = control::serve(bound, context, Some(LINGER)) => tracing::info!("nobody is left who needs this process"),
-        () = signals.stop() => {}
-    }
-    signals.then_exit_at_once();
-    stop(sessions).await;
-    if let Some(fetcher) = core.fetcher {
-        fetcher.stop().await;
-    }
-    store.close().await;
-    Ok(())
 }
 
 /// Ends a task that would run until the end.
@@ -446,6 +414,19 @@ fn local_address(
     address: SocketAddr,
 ) -> Result<SocketAddr, Error> {
     listener.local_addr().map_err(|source| Error::Bind { setting, address, source })
+}
+
+/// Opens the store once whoever has it is gone, if that is soon.
+async fn open_in_time(settings: store::Settings) -> Result<Store, Error> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match open(settings.clone()).await {
+            Err(Error::Open(store::OpenError::Owned { .. })) if began.elapsed() < OWNER_PATIENCE => {
+                tokio::time::sleep(OWNER_POLL).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens the store off the runtime's threads, because it reads and may repair files.

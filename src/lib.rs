@@ -65,7 +65,10 @@
 //! - **Plan** ([`policy::Plan`]): what policy decided for a request.
 //! - **Fetcher** ([`cache::Fetcher`]): everything that goes upstream. Offline there is none.
 //! - **Lock** ([`transfer::lock::Lock`]): the file that pins every byte of models. **Frozen** ([`proxy::Frozen`]): served
-//!   from a lock alone; what is asked for beyond it is a **lack**.
+//!   from a lock alone; what is asked for beyond it is a **lack**, or where it is **recorded** ([`transfer::Recorded`])
+//!   comes from the hub.
+//! - **Owner**: the one process that has a data directory open. **Session** ([`admin::control::Opened`]): what it
+//!   serves from a lock, on a listener of its own, for one run of a program.
 //! - **View** ([`cache::View`]): how a branch is read, as the hub said last or, while no hub can be asked, as the commit
 //!   at which it **stands** ([`policy::settle`]).
 //! - **Fill**: the task that downloads, verifies and stores a file. It fetches **stretches** in **lanes**, and one try
@@ -107,6 +110,7 @@
 //!     as it is.
 //! 14. A revision is superseded only when files of the one that replaces it are here, and no live record names it.
 //! 15. Other bytes for an immutable revision are refused, both digests named.
+//! 16. One process has a data directory open, and all others ask it. One that spoils answers is never it.
 
 pub mod admin;
 pub mod app;

@@ -316,3 +316,42 @@ fn offline_a_lock_can_be_checked_and_not_made() {
     assert!(why.contains("offline"), "{why}");
     assert_eq!(scene.hub.requests().len(), 0, "{}", scene.hub.journal());
 }
+
+#[test]
+fn commands_at_once_on_one_data_directory_do_not_fight() {
+    let scene = Scene::new();
+    scene.hub.hf("acme/other").commit([File::small("config.json", "{\"other\": 1}")]);
+    let daemon = scene.alone();
+    let path = |name: &str| scene.folder.path().join(name).to_str().unwrap().to_owned();
+    let add = |at: usize| {
+        let (model, lock) =
+            [("hf:acme/tiny", path("a.lock")), ("hf:acme/other", path("b.lock"))][at % 2].clone();
+        let lock = format!("{lock}{at}");
+        told(daemon.command(&["lock", "add", model, "--lock", &lock]));
+        told(daemon.command(&["preload", "--lock", &lock]))
+    };
+    let all = support::client::at_once(6, add);
+    assert!(all.iter().all(|said| said.contains("fetched")), "{all:?}");
+    // Whoever owned the directory for them is soon gone, and a server need not be told to wait.
+    let mut server = scene.builder().data(daemon.data()).start();
+    get(&format!("{}/acme/tiny/resolve/main/config.json", server.url())).assert_is(200, b"{}", "held");
+    assert!(server.terminate().success());
+}
+
+#[test]
+fn what_came_from_an_equivalent_of_the_hub_counts_as_held() {
+    let scene = Scene::new();
+    let mirror = ScriptedHub::start();
+    let data = scene.folder.path().join("data");
+    let daemon = scene.builder().set("hub.huggingface.equivalent", mirror.url()).data(&data).start();
+    told(scene.lock(&daemon, &["add", "hf:acme/tiny"]));
+    told(scene.preload(&daemon, &[]));
+    // The same data, for a process that knows the two the other way round.
+    let other =
+        Daemon::builder().hub(&mirror).set("hub.huggingface.equivalent", scene.hub.url()).data(daemon.data());
+    drop(daemon);
+    let other = other.start();
+    assert!(told(scene.lock(&other, &["check"])).contains("3 files as pinned"));
+    let plan: Value = serde_json::from_str(&told(scene.preload(&other, &["--plan", "--json"]))).unwrap();
+    assert_eq!(plan["to_fetch_bytes"], 0, "{plan}");
+}

@@ -1,6 +1,5 @@
 //! Flags that are made of the table of settings.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser, ValueParser};
@@ -69,18 +68,6 @@ pub fn load(matches: &ArgMatches, scope: Scope) -> Result<Loaded, Failure> {
     let explicit = matches.get_one::<PathBuf>(CONFIG).cloned();
     let sources = Sources::of_process(explicit, given(matches, scope));
     Ok(config::load(&sources)?)
-}
-
-/// The same flags, for another command with this scope.
-pub fn again(matches: &ArgMatches, scope: Scope) -> Vec<OsString> {
-    let config = matches.get_one::<PathBuf>(CONFIG).map(|path| {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        let mut flag = OsString::from("--config=");
-        flag.push(path);
-        flag
-    });
-    let settings = given(matches, scope).into_iter().flat_map(|flag| flag.arguments());
-    config.into_iter().chain(settings.map(OsString::from)).collect()
 }
 
 /// The name of a setting's flag, without dashes: the short one where there is one.

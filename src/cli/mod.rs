@@ -14,6 +14,7 @@ mod holdings;
 mod lock;
 mod ls;
 mod own;
+mod owner;
 mod pin;
 mod preload;
 mod print;

@@ -1,13 +1,14 @@
 //! `hubcache own`: owns the data directory for the runs and commands that ask. It is started by them, not by people.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
 use clap::{ArgMatches, Command};
 
 use super::exit::{Failure, io_failure};
 use super::flags::{self, Scope};
-use super::session::Started;
+use super::owner::Started;
 use crate::app;
 use crate::config::Config;
 
@@ -21,7 +22,7 @@ starts it where no server runs; its log is owner.log in the data directory.";
 pub fn command() -> Command {
     let command =
         Command::new(NAME).about("Own the data directory for others").long_about(LONG_ABOUT).hide(true);
-    flags::add(command, Scope::Store)
+    flags::add(command, Scope::All)
 }
 
 /// Tells whoever started it how that went, on standard output, and owns the directory.
@@ -34,10 +35,10 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn own(matches: &ArgMatches) -> Result<(), Failure> {
-    let config = flags::load(matches, Scope::Store)?.config;
+    let config = flags::load(matches, Scope::All)?.config;
     // Signals of the terminal are for the program that runs, which outlives nobody but itself.
     let _ = rustix::process::setsid();
-    log_to_file(&config)?;
+    log_to_file(&config);
     app::keep_memory();
     let _log = app::start_log(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -45,16 +46,16 @@ fn own(matches: &ArgMatches) -> Result<(), Failure> {
     Ok(runtime.block_on(app::own(config, || say(&Started::Ready)))?)
 }
 
-/// Sends what is written to standard error to a file in the data directory.
-fn log_to_file(config: &Config) -> Result<(), Failure> {
+/// Sends what is written to standard error to a file in the data directory. Where that cannot be, opening the store will
+/// say why.
+fn log_to_file(config: &Config) {
     let dir = &config.store.dir;
     let path = dir.join("owner.log");
-    let file =
-        fs::create_dir_all(dir).and_then(|()| OpenOptions::new().create(true).append(true).open(&path));
-    let file =
-        file.map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))?;
-    let _ = rustix::stdio::dup2_stderr(&file);
-    Ok(())
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    let file = made.and_then(|()| OpenOptions::new().create(true).append(true).mode(0o600).open(&path));
+    if let Ok(file) = file {
+        let _ = rustix::stdio::dup2_stderr(&file);
+    }
 }
 
 fn say(word: &Started) {

@@ -1,6 +1,6 @@
 //! `hubcache preload`: brings models here before anybody asks for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -99,6 +99,12 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     for text in matches.get_many::<String>(MODELS).into_iter().flatten() {
         plan.extend(of_hub(&config, &transfer::model(text)?, &choice, &say)?);
     }
+    // Two names of one commit have the same files.
+    let mut seen = BTreeSet::new();
+    plan.retain(|Planned { model, wanted, .. }| {
+        let name = (model.hub, model.repo.clone(), wanted.revision.clone(), wanted.path.clone());
+        seen.insert(name)
+    });
     let as_json = matches.get_flag("json");
     if matches.get_flag(PLAN) {
         return show(&config, &plan, as_json);
@@ -132,7 +138,7 @@ fn of_lock(config: &Config, lock: &Lock) -> Result<Vec<Planned>, Failure> {
         let held = held(config, model, revision)?;
         for (path, file) in &locked.files {
             let wanted = wanted(model, revision, path, Some(file.sha256));
-            let held = held.get(path) == Some(&file.sha256);
+            let held = held.get(path).is_some_and(|digests| digests.contains(&file.sha256));
             plan.push(Planned {
                 model: model.clone(),
                 wanted,
@@ -203,12 +209,22 @@ fn wanted(model: &ModelName, revision: &str, path: &str, sha256: Option<Sha256>)
     }
 }
 
-/// The files of a model that are held, with their digests.
-pub fn held(config: &Config, model: &ModelName, revision: &str) -> Result<BTreeMap<String, Sha256>, Failure> {
-    let root = config.upstream.roots.root(model.hub);
+/// The files of a model that are held, with the digests that they have: those from equivalents of the hub count as well.
+pub fn held(
+    config: &Config,
+    model: &ModelName,
+    revision: &str,
+) -> Result<BTreeMap<String, BTreeSet<Sha256>>, Failure> {
+    let roots = &config.upstream.roots;
+    let (root, equivalents) = (roots.root(model.hub), roots.equivalents(model.hub));
     let held = Holdings::read(config, control::Command::Ls { selector: selector(model, revision) })?;
-    let ours = held.files.into_iter().filter(|row| row.key.root == *root);
-    Ok(ours.map(|row| (row.key.path, row.entry.blob)).collect())
+    let mut found: BTreeMap<String, BTreeSet<Sha256>> = BTreeMap::new();
+    for row in
+        held.files.into_iter().filter(|row| row.key.root == *root || equivalents.contains(&row.key.root))
+    {
+        found.entry(row.key.path).or_default().insert(row.entry.blob);
+    }
+    Ok(found)
 }
 
 /// Shows what would be done.

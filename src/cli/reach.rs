@@ -1,4 +1,7 @@
 //! Commands on a data directory: through its owner, or without one by opening it.
+//!
+//! A command that asks hubs, or that reads other programs' files, may take long: it has an owner started, which others
+//! can ask meanwhile. What looks only at the index is done before anybody would notice.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::exit::{Exit, Failure, io_failure};
+use super::owner::{self, Asked};
 use crate::admin::control::{
     self, Answer as Held, Brought, Command, Connection, Listed, Moving, Reference, Reply, Row, Status,
     Summary,
@@ -73,13 +77,15 @@ pub fn status(config: &Config) -> Result<Status, Failure> {
     };
     let mut told = None;
     run(async {
-        let owner = owner(config, &Command::Status).await?.ok_or_else(nobody)?;
+        let Asked::Answered(connection, first) = owner::ask(config, &Command::Status).await? else {
+            return Err(nobody());
+        };
         let keep = |event| {
             if let Event::Status(status) = event {
                 told = Some(*status);
             }
         };
-        answer(Answer::Owner(owner), keep).await
+        answer(Answer::Owner { connection, first: Some(*first) }, keep).await
     })?;
     told.ok_or_else(nobody)
 }
@@ -118,57 +124,45 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
 
 /// Where the answer comes from.
 enum Answer {
-    /// The owner of the directory.
-    Owner(Connection),
+    /// The owner of the directory, with the first line of its answer.
+    Owner { connection: Connection, first: Option<Reply> },
     /// This process, which owns the directory for the time being.
     Here { replies: mpsc::Receiver<Reply>, work: JoinHandle<()>, store: Store },
     /// Nobody has ever stored anything.
     Nothing,
 }
 
-/// The owner of the data directory, which has been sent `command`; `None` where nobody answers.
-pub async fn owner(config: &Config, command: &Command) -> Result<Option<Connection>, Failure> {
-    let dir = &config.store.dir;
-    let unreachable =
-        |error| io_failure(format_args!("the owner of {} cannot be asked", dir.display()), &error);
-    let Some(mut connection) = control::connect(dir).await.map_err(unreachable)? else { return Ok(None) };
-    connection.send(command).await.map_err(unreachable)?;
-    Ok(Some(connection))
-}
-
 async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
+    use Command::{Bring, Hold, Learn, Survey, Sync, Take};
+    if matches!(command, Sync | Survey { .. } | Bring { .. } | Take { .. }) {
+        let (connection, first) = owner::ask_or_start(config, &command).await?;
+        return Ok(Answer::Owner { connection, first: Some(first) });
+    }
     // Only what changes something makes a directory.
-    let makes = matches!(
-        command,
-        Command::Sync
-            | Command::Hold { .. }
-            | Command::Survey { .. }
-            | Command::Bring { .. }
-            | Command::Take { .. }
-            | Command::Learn { .. }
-    );
-    if !makes && is_empty(&config.store.dir) {
+    if !matches!(command, Hold { .. } | Learn { .. }) && is_empty(&config.store.dir) {
         return Ok(Answer::Nothing);
     }
     let began = tokio::time::Instant::now();
     loop {
-        if let Some(connection) = owner(config, &command).await? {
-            return Ok(Answer::Owner(connection));
-        }
-        match Store::open(config.store.clone(), Timestamp::now()) {
-            Ok(store) => return here(config, store, command),
-            Err(OpenError::Owned { .. }) if began.elapsed() < OWNER_PATIENCE => {
-                tokio::time::sleep(OWNER_POLL).await;
+        match owner::ask(config, &command).await? {
+            Asked::Answered(connection, first) => {
+                return Ok(Answer::Owner { connection, first: Some(*first) });
             }
-            Err(error) => return Err(app::Error::Open(error).into()),
+            Asked::Left if began.elapsed() < OWNER_PATIENCE => tokio::time::sleep(OWNER_POLL).await,
+            Asked::Left | Asked::Nobody => match Store::open(config.store.clone(), Timestamp::now()) {
+                Ok(store) => return here(config, store, command),
+                Err(OpenError::Owned { .. }) if began.elapsed() < OWNER_PATIENCE => {
+                    tokio::time::sleep(OWNER_POLL).await;
+                }
+                Err(error) => return Err(app::Error::Open(error).into()),
+            },
         }
     }
 }
 
 fn here(config: &Config, store: Store, command: Command) -> Result<Answer, Failure> {
     let (sink, replies) = mpsc::channel(64);
-    let asks = matches!(command, Command::Sync | Command::Survey { .. } | Command::Bring { .. });
-    let context = app::alone(config, &store, asks)?;
+    let context = app::alone(config, &store)?;
     let work = tokio::spawn(control::execute(context, command, sink));
     Ok(Answer::Here { replies, work, store })
 }
@@ -184,7 +178,10 @@ fn is_empty(dir: &Path) -> bool {
 impl Answer {
     async fn next(&mut self) -> Reply {
         match self {
-            Self::Owner(connection) => connection.next().await,
+            Self::Owner { connection, first } => match first.take() {
+                Some(first) => first,
+                None => connection.next().await,
+            },
             Self::Here { replies, .. } => replies.recv().await.unwrap_or_else(|| {
                 Reply::Failed(control::Failure { error: "the command failed".to_owned(), exit: 70 })
             }),

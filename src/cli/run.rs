@@ -108,9 +108,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let records = matches.get_flag(RECORD);
     let quiet = transfer::is_quiet(matches) || matches.get_flag("json");
     let text = text(&path, records)?;
-    if records {
-        preload::bring(&config, &lock::parse(&path, &text)?, quiet)?;
-    }
+    let pinned = lock::parse(&path, &text)?;
     // Whether it can be written is better known before the program than after it.
     let report = matches.get_one::<PathBuf>(REPORT).map(|path| create(path)).transpose()?;
     let faults = matches
@@ -120,15 +118,21 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let wish = Wish { records, intercepts: matches.get_flag(PROXY), ..session::wish(&config, &path, text) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| io_failure("the run cannot be started", &error))?;
-    let (exit, beyond) = runtime.block_on(supervise(matches, &config, wish, faults))?;
-    let beyond = beyond?;
-    tell(matches, &path, &beyond, exit, report)?;
-    let recorded = if records { record::write(&config, &path, &beyond.noted, quiet) } else { Ok(()) };
-    // The program's own failure is the one to look at first.
-    match exit {
-        0 => recorded,
-        code => {
-            if let Err(failure) = recorded {
+    let session = runtime.block_on(Session::open(&config, wish))?;
+    if records {
+        // Now that there is an owner who stays.
+        preload::bring(&config, &pinned, quiet)?;
+    }
+    let exit = runtime.block_on(supervise(matches, &config, &session, faults))?;
+    let after = runtime.block_on(session.end()).and_then(|beyond| {
+        tell(matches, &path, &beyond, exit, report)?;
+        if records { record::write(&config, &path, &beyond.noted, quiet) } else { Ok(()) }
+    });
+    match (exit, after) {
+        (0, after) => after,
+        (code, after) => {
+            // The program's own failure is the one to look at first.
+            if let Err(failure) = after {
                 failure.report();
             }
             Err(Failure::new(Exit::Other(code), ""))
@@ -154,14 +158,13 @@ fn create(path: &Path) -> Result<File, Failure> {
         .map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
 }
 
-/// Runs the program while a session is open: as what it ended, and what it asked for beyond the lock.
+/// Runs the program while a session is open: as what it ended.
 async fn supervise(
     matches: &ArgMatches,
     config: &Config,
-    wish: Wish,
+    session: &Session,
     faults: Option<(&PathBuf, Rules)>,
-) -> Result<(u8, Result<Beyond, Failure>), Failure> {
-    let session = Session::open(config, &flags::again(matches, Scope::Store), wish).await?;
+) -> Result<u8, Failure> {
     let scratch = Scratch::new()?;
     let certificates =
         session.place.certificate.as_deref().map(|pem| scratch.certificates(pem)).transpose()?;
@@ -181,7 +184,7 @@ async fn supervise(
     if let Some((path, spoiling)) = spoiling {
         faults::tell(path, &spoiling.stop().await);
     }
-    Ok((exit, session.end().await))
+    Ok(exit)
 }
 
 /// Says what was asked for and not served.

@@ -78,7 +78,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     };
     if let Some(faults) = faults {
         let spoilt = Spoilt { lock: path, report, rules: faults::rules(&faults)?, faults };
-        return runtime.block_on(serve_spoilt(matches, &loaded.config, spoilt));
+        return runtime.block_on(serve_spoilt(&loaded.config, spoilt));
     }
     let frozen = Frozen::new(lock::read(&path)?, &path, &loaded.config.store.dir, Freezing::Server);
     // Whether it can be written is better known before the tests than after them.
@@ -99,11 +99,11 @@ struct Spoilt {
 }
 
 /// Serves with faults what a session of the owner of the data directory has: this process opens no store.
-async fn serve_spoilt(matches: &ArgMatches, config: &Config, spoilt: Spoilt) -> Result<(), Failure> {
+async fn serve_spoilt(config: &Config, spoilt: Spoilt) -> Result<(), Failure> {
     let Spoilt { lock, report, faults, rules } = spoilt;
     let report = report.map(|path| create(&path)).transpose()?;
     let wish = session::wish(config, &lock, lock::text(&lock)?);
-    let session = Session::open(config, &flags::again(matches, Scope::Store), wish).await?;
+    let session = Session::open(config, wish).await?;
     let (address, origin) = (config.listen.address, session.place.address);
     let spoiling = Spoiling::start(address, origin, rules, config.listen.limits).await?;
     tracing::warn!(rules = %faults.display(), "answers go wrong on purpose");

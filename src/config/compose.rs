@@ -36,6 +36,7 @@ pub fn config(values: &Values) -> Config {
         policy: policy(&said),
         cache: cache(&said),
         log: log(Log::from(values)),
+        again: Vec::new(),
     }
 }
 

@@ -39,7 +39,7 @@ impl FlagValue {
     }
 
     /// The arguments that give it.
-    pub fn arguments(&self) -> Vec<String> {
+    fn arguments(&self) -> Vec<String> {
         let one = |value: &str| match (
             &self.flag[..],
             self.id.strip_prefix("hub.").and_then(|id| id.strip_suffix(".url")),
@@ -107,6 +107,17 @@ impl Sources {
             variables: std::env::vars_os().collect(),
             flags,
         }
+    }
+
+    /// The flags that were given, for another process.
+    pub(super) fn again(&self) -> Vec<OsString> {
+        let file = self.explicit.as_ref().map(|path| {
+            let mut flag = OsString::from("--config=");
+            flag.push(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
+            flag
+        });
+        let flags = self.flags.iter().flat_map(FlagValue::arguments);
+        file.into_iter().chain(flags.map(OsString::from)).collect()
     }
 
     fn directory(&self, variable: &str) -> Option<PathBuf> {

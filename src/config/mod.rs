@@ -14,6 +14,7 @@ mod parent;
 mod problem;
 mod setting;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub use keys::{KEYS, Key};
@@ -48,6 +49,8 @@ pub struct Config {
     pub policy: policy::Rules,
     /// The log on stderr.
     pub log: telemetry::log::Settings,
+    /// The flags that give another process the same settings, in the same environment.
+    pub again: Vec<OsString>,
 }
 
 /// What a frozen server works with.
@@ -87,6 +90,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     let parent = parent::parent(&values, sources).map_err(|problem| Problems(vec![problem]))?;
     let mut config = compose::config(&values);
     config.upstream.parent = parent;
+    config.again = sources.again();
     Ok(Loaded { config, values, files })
 }
 

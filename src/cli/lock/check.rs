@@ -73,7 +73,7 @@ fn compare(config: &Config, name: &ModelName, locked: &Locked, found: &mut Found
         found.checked += 1;
         match held.get(path) {
             None => found.missing.push(format!("{name}/{path}")),
-            Some(blob) if *blob != file.sha256 => found.differs.push(format!("{name}/{path}")),
+            Some(digests) if !digests.contains(&file.sha256) => found.differs.push(format!("{name}/{path}")),
             Some(_) => {}
         }
     }
