@@ -66,12 +66,12 @@ pub async fn ask(config: &Config, command: &Command) -> Result<Asked, Failure> {
 }
 
 /// Sends a command to the owner of the data directory, which is started if there is none.
-pub async fn ask_or_start(config: &Config, command: &Command) -> Result<(Connection, Reply), Failure> {
+pub async fn ask_or_start(config: &Config, command: &Command) -> Result<(Connection, Box<Reply>), Failure> {
     let began = Instant::now();
     let mut last = None;
     while began.elapsed() < PATIENCE {
         match ask(config, command).await? {
-            Asked::Answered(connection, first) => return Ok((connection, *first)),
+            Asked::Answered(connection, first) => return Ok((connection, first)),
             Asked::Left => sleep(POLL).await,
             Asked::Nobody => match start(config).await? {
                 Started::Ready => {}

@@ -85,7 +85,7 @@ pub fn status(config: &Config) -> Result<Status, Failure> {
                 told = Some(*status);
             }
         };
-        answer(Answer::Owner { connection, first: Some(*first) }, keep).await
+        answer(Answer::Owner { connection, first: Some(first) }, keep).await
     })?;
     told.ok_or_else(nobody)
 }
@@ -125,7 +125,7 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
 /// Where the answer comes from.
 enum Answer {
     /// The owner of the directory, with the first line of its answer.
-    Owner { connection: Connection, first: Option<Reply> },
+    Owner { connection: Connection, first: Option<Box<Reply>> },
     /// This process, which owns the directory for the time being.
     Here { replies: mpsc::Receiver<Reply>, work: JoinHandle<()>, store: Store },
     /// Nobody has ever stored anything.
@@ -146,7 +146,7 @@ async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
     loop {
         match owner::ask(config, &command).await? {
             Asked::Answered(connection, first) => {
-                return Ok(Answer::Owner { connection, first: Some(*first) });
+                return Ok(Answer::Owner { connection, first: Some(first) });
             }
             Asked::Left if began.elapsed() < OWNER_PATIENCE => tokio::time::sleep(OWNER_POLL).await,
             Asked::Left | Asked::Nobody => match Store::open(config.store.clone(), Timestamp::now()) {
@@ -179,7 +179,7 @@ impl Answer {
     async fn next(&mut self) -> Reply {
         match self {
             Self::Owner { connection, first } => match first.take() {
-                Some(first) => first,
+                Some(first) => *first,
                 None => connection.next().await,
             },
             Self::Here { replies, .. } => replies.recv().await.unwrap_or_else(|| {

@@ -43,9 +43,10 @@ pub fn report(out: &mut impl io::Write, lacking: &[Lacking]) -> io::Result<()> {
 impl Session {
     /// Opens one.
     pub async fn open(config: &Config, wish: Wish) -> Result<Self, Failure> {
-        match owner::ask_or_start(config, &Command::Session { wish }).await? {
-            (connection, Reply::Session { session }) => Ok(Self { connection, place: session }),
-            (_, Reply::Failed(failure)) => Err(failure.into()),
+        let (connection, first) = owner::ask_or_start(config, &Command::Session { wish }).await?;
+        match *first {
+            Reply::Session { session } => Ok(Self { connection, place: session }),
+            Reply::Failed(failure) => Err(failure.into()),
             _ => Err(Failure::new(Exit::Software, "the owner of the data directory is of another version")),
         }
     }
