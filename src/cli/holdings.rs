@@ -1,12 +1,13 @@
 //! What is held of a target: its files, and what leads to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::exit::Failure;
 use super::reach::{self, Event};
-use crate::admin::control::{self, Answer, Reference, Row};
+use crate::admin::control::{self, Answer, Reference, Row, Selector};
 use crate::config::Config;
-use crate::model::{EntryKey, RefKey};
+use crate::model::{EntryKey, RefKey, Sha256};
+use crate::transfer::ModelName;
 
 /// What a command told.
 #[derive(Debug, Default)]
@@ -80,4 +81,32 @@ impl Holdings {
         references.into_iter().for_each(|reference| held.add_reference(reference));
         held
     }
+}
+
+/// Everything that is held of a model at a revision.
+pub fn selector(model: &ModelName, revision: &str) -> Selector {
+    Selector {
+        hub: Some(model.hub),
+        repo: Some(model.repo.to_string()),
+        revision: Some(revision.to_owned()),
+        path: None,
+    }
+}
+
+/// The files of a model that are held, with the digests that they have: those from equivalents of the hub count as well.
+pub fn held(
+    config: &Config,
+    model: &ModelName,
+    revision: &str,
+) -> Result<BTreeMap<String, BTreeSet<Sha256>>, Failure> {
+    let roots = &config.upstream.roots;
+    let (root, equivalents) = (roots.root(model.hub), roots.equivalents(model.hub));
+    let held = Holdings::read(config, control::Command::Ls { selector: selector(model, revision) })?;
+    let mut found: BTreeMap<String, BTreeSet<Sha256>> = BTreeMap::new();
+    for row in
+        held.files.into_iter().filter(|row| row.key.root == *root || equivalents.contains(&row.key.root))
+    {
+        found.entry(row.key.path).or_default().insert(row.entry.blob);
+    }
+    Ok(found)
 }

@@ -153,7 +153,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("ca", m)) => ca::run(m),
         Some(("setup", m)) => setup::run(m),
         Some(("config", m)) => config::run(m),
-        Some((own::NAME, m)) => own::run(m),
+        Some((owner::OWN, m)) => own::run(m),
         _ => unreachable!("clap accepts the commands above and requires one"),
     }
 }

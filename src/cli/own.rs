@@ -8,12 +8,9 @@ use clap::{ArgMatches, Command};
 
 use super::exit::{Failure, io_failure};
 use super::flags::{self, Scope};
-use super::owner::Started;
+use super::owner::{OWN, Started};
 use crate::app;
 use crate::config::Config;
-
-/// Its name.
-pub const NAME: &str = "own";
 
 const LONG_ABOUT: &str = "\
 Own the data directory for the runs and commands that ask, and leave when none has asked for a while. `hubcache run` \
@@ -21,7 +18,7 @@ starts it where no server runs; its log is owner.log in the data directory.";
 
 pub fn command() -> Command {
     let command =
-        Command::new(NAME).about("Own the data directory for others").long_about(LONG_ABOUT).hide(true);
+        Command::new(OWN).about("Own the data directory for others").long_about(LONG_ABOUT).hide(true);
     flags::add(command, Scope::All)
 }
 

@@ -15,10 +15,11 @@ use tokio::process::Command as Process;
 use tokio::time::{Instant, sleep};
 
 use super::exit::{Exit, Failure, io_failure};
-use super::own;
 use crate::admin::control::{self, Command, Connection, Reply};
 use crate::config::Config;
 
+/// The command that owns the data directory for others.
+pub const OWN: &str = "own";
 /// How long an owner is waited for that can be asked.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
@@ -92,12 +93,7 @@ async fn start(config: &Config) -> Result<Started, Failure> {
     let failed = |error: io::Error| io_failure("an owner of the data directory cannot be started", &error);
     let program = std::env::current_exe().map_err(failed)?;
     let mut process = Process::new(program);
-    process
-        .arg(own::NAME)
-        .args(&config.again)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
+    process.arg(OWN).args(&config.again).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = process.spawn().map_err(failed)?;
     let stdout = child.stdout.take().expect("it was piped");
     let line = BufReader::new(stdout).lines().next_line().await.map_err(failed)?.unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `hubcache preload`: brings models here before anybody asks for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure, output};
 use super::flags::{self, Scope};
-use super::holdings::Holdings;
+use super::holdings::{Holdings, held, selector};
 use super::lock;
 use super::ls::json_arg;
 use super::print::{self, Table};
 use super::reach;
 use super::transfer::{self, Choice, Watcher};
-use crate::admin::control::{self, Brought, Selector, Wanted};
+use crate::admin::control::{self, Brought, Wanted};
 use crate::config::Config;
 use crate::model::{Digest, Sha256};
 use crate::transfer::ModelName;
@@ -163,15 +163,6 @@ fn keep(config: &Config, lock: &Lock) -> Result<(), Failure> {
     Ok(())
 }
 
-fn selector(model: &ModelName, revision: &str) -> Selector {
-    Selector {
-        hub: Some(model.hub),
-        repo: Some(model.repo.to_string()),
-        revision: Some(revision.to_owned()),
-        path: None,
-    }
-}
-
 /// What a hub has of a model.
 fn of_hub(
     config: &Config,
@@ -207,24 +198,6 @@ fn wanted(model: &ModelName, revision: &str, path: &str, sha256: Option<Sha256>)
         path: path.to_owned(),
         sha256,
     }
-}
-
-/// The files of a model that are held, with the digests that they have: those from equivalents of the hub count as well.
-pub fn held(
-    config: &Config,
-    model: &ModelName,
-    revision: &str,
-) -> Result<BTreeMap<String, BTreeSet<Sha256>>, Failure> {
-    let roots = &config.upstream.roots;
-    let (root, equivalents) = (roots.root(model.hub), roots.equivalents(model.hub));
-    let held = Holdings::read(config, control::Command::Ls { selector: selector(model, revision) })?;
-    let mut found: BTreeMap<String, BTreeSet<Sha256>> = BTreeMap::new();
-    for row in
-        held.files.into_iter().filter(|row| row.key.root == *root || equivalents.contains(&row.key.root))
-    {
-        found.entry(row.key.path).or_default().insert(row.entry.blob);
-    }
-    Ok(found)
 }
 
 /// Shows what would be done.

@@ -1,11 +1,14 @@
 //! Lines of JSON with a limit.
 
 use std::io;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+/// How long the other end may take to take a line: it is a program of ours, which reads what comes.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest command: a lock file goes with one, and has some 150 bytes for each file.
 pub const MAX_COMMAND_BYTES: u64 = 64 * 1024 * 1024;
 /// Longest reply: a row has a path, a few header values and a few digests; a client could make a path as long as a

@@ -10,14 +10,14 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::line::{self, WRITE_TIMEOUT};
 use super::place::Bound;
-use super::{Command, Context, Failure, Reply, Request, execute, line, session};
+use super::{Command, Context, Failure, Reply, Request, execute, session};
 
 // Operators and their scripts, and beside them the runs that hold a session; more at a time than this wait.
 const MAX_CONNECTIONS: usize = 96;
 // The other end is a program of ours: it sends its line at once and reads what comes without looking at it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 // Rows that wait for the socket; the scan of the index waits when there are more.
 const REPLIES_IN_FLIGHT: usize = 64;
 

@@ -14,8 +14,8 @@ use tokio::io::{AsyncBufRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::server::WRITE_TIMEOUT;
-use super::{Context, Failure, Reply, Summary, line};
+use super::line::{self, WRITE_TIMEOUT};
+use super::{Context, Failure, Reply, Summary};
 use crate::model::{Commit, Hub, HubRoot};
 use crate::proxy::{Frozen, Lack};
 use crate::transfer::Recorded;

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::super::exit::{Exit, Failure, output};
 use super::super::flags::{self, Scope};
-use super::super::preload::held;
+use super::super::holdings::{held, selector};
 use super::super::print::{self, ProgressLine};
 use super::super::reach::{self, Event};
 use super::super::transfer;
-use crate::admin::control::{Command, Selector};
+use crate::admin::control::Command;
 use crate::config::Config;
 use crate::transfer::ModelName;
 use crate::transfer::lock::Locked;
@@ -88,12 +88,7 @@ fn read(
     quiet: bool,
     found: &mut Found,
 ) -> Result<(), Failure> {
-    let selector = Selector {
-        hub: Some(name.hub),
-        repo: Some(name.repo.to_string()),
-        revision: Some(locked.kept_at(name).to_owned()),
-        path: None,
-    };
+    let selector = selector(name, locked.kept_at(name));
     let line = ProgressLine::new("reading", quiet);
     reach::execute(config, Command::Verify { selector }, |event| match event {
         Event::Damaged(row, _) if locked.files.contains_key(&row.key.path) => {
