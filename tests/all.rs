@@ -39,6 +39,7 @@ mod hits;
 mod hygiene;
 mod imports;
 mod locks;
+mod models;
 mod offline;
 #[cfg(feature = "real-clients")]
 mod proxied_clients;

@@ -87,7 +87,7 @@ impl Scene {
 
 /// What an answer is, without what belongs to the connection and the second.
 fn essence(reply: &Reply) -> (u16, Vec<(String, String)>, &[u8], Ended) {
-    let of_connection = ["connection", "date", "keep-alive", "transfer-encoding"];
+    let of_connection = ["connection", "date", "expires", "keep-alive", "transfer-encoding"];
     let fields = reply.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone()));
     let mut fields: Vec<_> = fields.filter(|(name, _)| !of_connection.contains(&name.as_str())).collect();
     fields.sort();

@@ -355,3 +355,35 @@ fn what_came_from_an_equivalent_of_the_hub_counts_as_held() {
     let plan: Value = serde_json::from_str(&told(scene.preload(&other, &["--plan", "--json"]))).unwrap();
     assert_eq!(plan["to_fetch_bytes"], 0, "{plan}");
 }
+
+#[test]
+fn a_kind_of_weights_brings_what_a_runtime_reads_that_has_them() {
+    let scene = Scene::new();
+    let used =
+        ["config.json", "onnx/model_quantized.onnx", "onnx/model_quantized.onnx_data", "tokenizer.json"];
+    let rest =
+        ["README.md", "onnx/model.onnx", "onnx/model_q4.onnx", "pytorch_model.bin", "training_args.bin"];
+    let files = used.iter().chain(&rest).map(|path| File::lfs(path, path.repeat(100).into_bytes()));
+    scene.hub.hf("acme/many").commit(files.collect::<Vec<_>>());
+    let daemon = scene.builder().start();
+    let brought = told(daemon.command(&["preload", "hf:acme/many", "--dtype", "q8", "--json"]));
+    let brought: Value = serde_json::from_str(&brought).unwrap();
+    let paths: Vec<&str> =
+        brought["files"].as_array().unwrap().iter().map(|file| file["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, used);
+
+    told(scene.lock(&daemon, &["add", "hf:acme/many", "--dtype", "q8"]));
+    let lock = scene.text();
+    let include = "include = [\"config.json\", \"onnx/model_quantized.onnx\", ";
+    assert!(lock.contains(include) && lock.contains("    \"pytorch_model.bin\",\n"), "{lock}");
+    told(scene.lock(&daemon, &["update"]));
+    assert_eq!(scene.text(), lock, "the same files are chosen again");
+
+    let shown = told(daemon.command(&["show", "acme/many"]));
+    let headings: Vec<&str> = shown.lines().filter(|line| line.ends_with(':')).collect();
+    assert_eq!(headings, ["ONNX weights, q8:", "configuration:", "tokenizer:"], "{shown}");
+    let listed: Value =
+        serde_json::from_str(&told(daemon.command(&["show", "acme/many", "--json"]))).unwrap();
+    let class = |at: usize| (listed[at]["class"].as_str().unwrap(), listed[at]["dtype"].as_str());
+    assert_eq!([class(0), class(1)], [("configuration", None), ("onnx", Some("q8"))]);
+}

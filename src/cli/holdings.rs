@@ -50,6 +50,7 @@ impl Holdings {
             | Event::Listed(_)
             | Event::Moving(_)
             | Event::Brought(_)
+            | Event::Text(_)
             | Event::Explained(_) => {}
         }
     }

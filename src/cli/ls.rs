@@ -35,7 +35,7 @@ Examples:
     hubcache ls --json | jq -r 'sort_by(-.size)[:10][] | \"\\(.size) \\(.repo) \\(.path)\"'";
 
 const JSON_HELP: &str = "\
-Print an array with an object for each file: hub, root, repo, kind, revision, refs, path, size, sha256, standing, \
+Print an array with an object for each file: hub, root, repo, kind, revision, refs, path, size, sha256, class, dtype, standing, \
 state (current or superseded), pinned, superseded_by, superseded_at, drop_at, promises, etag, commit, content_type, stored_at, checked_at, last_used";
 
 /// The flag that all commands on the data directory have.

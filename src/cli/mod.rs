@@ -4,6 +4,7 @@
 //! `Failure` with an exit code from `sysexits.h`. Results go to stdout, everything else to stderr.
 
 mod ca;
+mod check_model;
 mod config;
 mod exit;
 mod explain;
@@ -122,6 +123,7 @@ fn command() -> Command {
             verify::command(),
             preload::command(),
             lock::command(),
+            check_model::command(),
             run::command(),
             settings::command(),
             history::command(),
@@ -146,6 +148,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("verify", m)) => verify::run(m),
         Some(("preload", m)) => preload::run(m),
         Some((lock::LOCK, m)) => lock::run(m),
+        Some((check_model::NAME, m)) => check_model::run(m),
         Some(("settings", m)) => settings::run(m),
         Some(("history", m)) => history::run(m),
         Some((pin::PIN, m)) => pin::run(pin::PIN, m),

@@ -173,7 +173,7 @@ fn of_hub(
     let survey = transfer::survey(config, model, choice, say)?;
     let revision = survey.commit.as_ref().map_or(model.revision.as_str(), |commit| commit.as_str());
     let held = held(config, model, revision)?;
-    let chosen = survey.files.into_iter().filter(|file| choice.selection.has(&file.path));
+    let chosen = survey.files.into_iter().filter(|file| choice.has(&file.path));
     let planned = chosen.map(|file| {
         let sha256 = match file.digest {
             Some(Digest::Sha256(sha256)) => Some(sha256),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::admin::control::{Progress, Row};
 use crate::model::{Promise, Promiser, Timestamp};
+use crate::transfer::Class;
 
 /// Rows of cells under a head, aligned; columns of numbers to the right.
 #[derive(Debug)]
@@ -138,6 +139,7 @@ pub fn promiser(by: Promiser) -> &'static str {
 pub fn json(row: &Row) -> Value {
     let Row { key, entry, last_used, decided } = row;
     let superseded = decided.superseded.as_ref();
+    let class = Class::of(&key.path);
     json!({
         "hub": key.hub,
         "root": key.root,
@@ -147,6 +149,11 @@ pub fn json(row: &Row) -> Value {
         "path": key.path,
         "size": entry.size,
         "sha256": entry.blob,
+        "class": class.name(),
+        "dtype": match class {
+            Class::Onnx(dtype) => Some(dtype),
+            _ => None,
+        },
         "standing": entry.standing,
         "state": decided.state(),
         "pinned": decided.pinned_at.is_some(),

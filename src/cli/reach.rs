@@ -53,6 +53,8 @@ pub enum Event {
     Moving(Moving),
     /// What became of a file that was to be brought.
     Brought(Box<Brought>),
+    /// What a small file says.
+    Text(String),
     /// What would be answered to a request.
     Explained(Box<Explanation>),
 }
@@ -111,6 +113,7 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
             Reply::Listed { listed } => each(Event::Listed(listed)),
             Reply::Moving { moving } => each(Event::Moving(moving)),
             Reply::Brought { brought } => each(Event::Brought(brought)),
+            Reply::Text { text } => each(Event::Text(text)),
             Reply::Explained { explanation } => each(Event::Explained(explanation)),
             // Only of sessions, which are not asked for here.
             Reply::Session { .. } | Reply::Lacking { .. } | Reply::Noted { .. } => {}

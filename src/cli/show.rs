@@ -11,10 +11,12 @@ use super::ls::{self, json_arg};
 use super::{print, target};
 use crate::admin::control::{self, Answer, Reference, Row};
 use crate::model::{EntryKey, Standing, Timestamp};
+use crate::transfer::Class;
 
 const LONG_ABOUT: &str = "\
 Show everything that is known of the files of a model, or of one file: where it was fetched, its digest, what was \
-promised of it and by whom, and whether that was compared. Below the files: what branches and tags stand for, and \
+promised of it and by whom, and whether that was compared. Files are grouped by what they are to those who run the model: \
+weights in ONNX by their quantization, configuration, tokenizer, and so on. Below the files: what branches and tags stand for, and \
 which answers of the hub's API are held, where the TARGET names a whole model.
 
 verified: at least one promised digest was compared, and all that could be compared agree.
@@ -63,10 +65,19 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     output(write(&mut out))
 }
 
+/// The files of each revision by what they are to those who run the model.
 fn write_files(out: &mut dyn Write, held: &Holdings, now: Timestamp) -> io::Result<()> {
-    for (i, row) in held.files.iter().enumerate() {
+    let mut rows: Vec<(EntryKey, Class, &Row)> =
+        held.files.iter().map(|row| (row.key.of_revision(), Class::of(&row.key.path), row)).collect();
+    rows.sort_by(|(a, a_class, _), (b, b_class, _)| a.cmp(b).then(a_class.cmp(b_class)));
+    let mut above = None;
+    for (i, (revision, class, row)) in rows.iter().enumerate() {
         if i > 0 {
             writeln!(out)?;
+        }
+        if rows.len() > 1 && above != Some((revision, class)) {
+            writeln!(out, "{class}:")?;
+            above = Some((revision, class));
         }
         write_row(out, row, held.names(&row.key), now)?;
     }

@@ -14,7 +14,7 @@ use super::reach::{self, Event};
 use crate::admin::control::{Brought, Command, Found, Listed, MAX_FOUND, MAX_WANTED, Moving, Wanted};
 use crate::config::Config;
 use crate::model::{Commit, Hub};
-use crate::transfer::{DTYPES, ModelName, Selection, candidates};
+use crate::transfer::{Class, DTYPES, ModelName, Selection, candidates};
 
 const INCLUDE: &str = "include";
 const EXCLUDE: &str = "exclude";
@@ -32,7 +32,10 @@ A MODEL is hf:ID[@REVISION] or moz:ORG/MODEL[@REVISION]:
 
 The hub of Firefox has no list of files. Which ones are meant is said with --file, with --like (those that a model of
 Hugging Face has), or with --dtype (those that Transformers.js asks for with weights of that kind). Without any of these
-it is the model of the same name at Hugging Face, and where there is none, --dtype q8.";
+it is the model of the same name at Hugging Face, and where there is none, --dtype q8.
+
+With --dtype of a model that has a list: its weights of that kind in ONNX, with the files that they keep tensors in, and what
+describes them; no weights of other kinds or for other frameworks, nothing of the training, and no model card.";
 
 /// The arguments that say which files of models are meant.
 pub fn choice_args() -> Vec<Arg> {
@@ -53,7 +56,7 @@ pub fn choice_args() -> Vec<Arg> {
             .long(DTYPE)
             .value_name("DTYPE")
             .value_parser(kinds)
-            .help("Of the hub of Firefox: the files that Transformers.js asks for with such weights")
+            .help("Only what a runtime reads that has such weights: these, configuration, tokenizer, pre-processing")
             .display_order(0),
     ]
 }
@@ -70,7 +73,7 @@ pub fn quiet_arg() -> Arg {
 
 /// Which files of models are meant.
 pub struct Choice {
-    pub selection: Selection,
+    selection: Selection,
     files: Vec<String>,
     like: Option<ModelName>,
     dtype: Option<String>,
@@ -88,6 +91,22 @@ impl Choice {
         }
         let dtype = matches.get_one::<String>(DTYPE).cloned();
         Ok(Self { selection, files: many(FILE), like, dtype })
+    }
+
+    /// Whether a file is meant.
+    pub fn has(&self, path: &str) -> bool {
+        let is_used = |dtype: &String| Class::of(path).is_used_with(dtype);
+        let is_named = self.files.iter().any(|file| file == path);
+        self.selection.has(path) && (is_named || self.dtype.as_ref().is_none_or(is_used))
+    }
+
+    /// The patterns by which the same files, which were chosen of a list, are chosen again: those that must fit, and
+    /// those that must not.
+    pub fn patterns<'a>(&self, chosen: impl Iterator<Item = &'a str>) -> (Vec<String>, Vec<String>) {
+        match self.dtype {
+            Some(_) => (chosen.map(globset::escape).collect(), Vec::new()),
+            None => (self.selection.include().to_vec(), self.selection.exclude().to_vec()),
+        }
     }
 
     /// What was chosen already: by patterns, or of the hub of Firefox by names.

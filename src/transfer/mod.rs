@@ -3,6 +3,7 @@
 //! Pure: what a hub lists, and what is held, comes in; what is to be brought, and what a lock says, comes out. The
 //! commands of the program ask the process that owns the data directory for the rest.
 
+mod class;
 pub mod hermeto;
 pub mod layout;
 pub mod lock;
@@ -10,7 +11,9 @@ mod named;
 mod pins;
 mod recorded;
 mod select;
+pub mod usable;
 
+pub use class::Class;
 pub use named::{BadModel, ModelName};
 pub use pins::{Pinned, Pins, State, adding};
 pub use recorded::{Addition, Recorded, additions, widened};

@@ -53,6 +53,7 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Learn { repo, commit, names, absent } => {
             take::learn(&context, &repo, &commit, names, absent).await
         }
+        Command::Read { file } => transfer::read(&context, &file, &sink).await,
         Command::Session { .. } => Err(Failure {
             error: "a session needs a process that owns the data directory for as long as it lasts"
                 .to_owned(),

@@ -119,6 +119,11 @@ pub enum Command {
         /// Files that it does not have.
         absent: Vec<String>,
     },
+    /// Tell what a small file that is held says.
+    Read {
+        /// Which file.
+        file: Wanted,
+    },
     /// Serve what a lock file pins, for as long as the connection is held.
     Session {
         /// What is to be served, and how.
@@ -146,6 +151,9 @@ pub struct Wanted {
     /// What its bytes must be.
     pub sha256: Option<Sha256>,
 }
+
+/// Longest file that [`Command::Read`] tells, in bytes, so that it fits on a line.
+pub const MAX_READ: u64 = 128 << 10;
 
 /// Most files of one [`Command::Bring`], so that it fits on a line.
 pub const MAX_WANTED: usize = 1000;
@@ -307,6 +315,11 @@ pub enum Reply {
     Brought {
         /// That.
         brought: Box<Brought>,
+    },
+    /// What a small file says.
+    Text {
+        /// That.
+        text: String,
     },
     /// What would be answered to a request.
     Explained {

@@ -25,12 +25,12 @@ pub fn resolve(
     let revision = commit.map_or(name.revision.as_str(), Commit::as_str).to_owned();
     let survey = transfer::survey(config, &ModelName { revision, ..name.clone() }, choice, &say)?;
     let has_list = survey.commit.is_some();
-    let (chosen, rest): (Vec<_>, Vec<_>) =
-        survey.files.into_iter().partition(|file| choice.selection.has(&file.path));
+    let (chosen, rest): (Vec<_>, Vec<_>) = survey.files.into_iter().partition(|file| choice.has(&file.path));
+    let (include, exclude) = choice.patterns(chosen.iter().map(|file| file.path.as_str()));
     let mut locked = Locked {
         commit: survey.commit.clone(),
-        include: choice.selection.include().to_vec(),
-        exclude: choice.selection.exclude().to_vec(),
+        include,
+        exclude,
         left_out: has_list.then(|| rest.into_iter().map(|file| file.path).collect()),
         ..Locked::default()
     };

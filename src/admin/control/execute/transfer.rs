@@ -8,9 +8,10 @@ use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::mpsc;
 
-use super::super::{Brought, Context, Failure, Listed, MAX_WANTED, Moving, Reply, Summary, Wanted};
+use super::super::{Brought, Context, Failure, Listed, MAX_READ, MAX_WANTED, Moving, Reply, Summary, Wanted};
 use crate::cache::{Fetcher, NotBrought, View};
 use crate::model::{Digest, EntryKey, Hub, Repo, Resource, Revision};
+use crate::store::StoreError;
 
 /// Files that are brought at a time.
 const AT_A_TIME: usize = 8;
@@ -111,6 +112,25 @@ pub(super) async fn bring(context: &Context, files: Vec<Wanted>, sink: &Sink) ->
         () = brought => {}
         () = telling => {}
     }
+    Ok(Summary::default())
+}
+
+/// Tells what a small file says.
+pub(super) async fn read(context: &Context, file: &Wanted, sink: &Sink) -> Result<Summary, Failure> {
+    let resource = resource(file.hub, &file.repo, &Revision::parse(file.hub, &file.revision), &file.path);
+    let failed = |error: StoreError| Failure::io("the file cannot be read", &error);
+    let found = context.cache.look_up(&resource, View::Latest).map_err(failed)?;
+    let held = found.current.filter(|entry| entry.size <= MAX_READ);
+    let blob = held.map(|entry| context.cache.store().open_blob(&entry.blob)).transpose().map_err(failed)?;
+    let Some(blob) = blob.flatten() else {
+        let error = format!("{resource} is not held, or longer than {MAX_READ} bytes");
+        return Err(Failure { error, exit: Failure::NO_INPUT });
+    };
+    let read = tokio::task::spawn_blocking(move || blob.read(0)).await;
+    let bytes = read.map_err(|error| Failure::io("the file cannot be read", &error))?.map_err(failed)?;
+    let text = String::from_utf8(bytes.to_vec())
+        .map_err(|_| Failure { error: format!("{resource} is no text"), exit: Failure::DATA })?;
+    tell(sink, Reply::Text { text }).await;
     Ok(Summary::default())
 }
 
