@@ -50,7 +50,8 @@ impl Sessions {
     pub(super) fn of(config: &Config, core: Core, egress: &Arc<Egress>) -> Self {
         Self {
             core,
-            dir: config.store.dir.clone(),
+            // Commands that are told may be run from elsewhere.
+            dir: std::path::absolute(&config.store.dir).unwrap_or_else(|_| config.store.dir.clone()),
             egress: Arc::clone(egress),
             limits: config.listen.limits,
             intercept: config.listen.intercept.clone(),
