@@ -173,7 +173,7 @@ impl Fill {
         if expected.representation.size.is_some_and(|size| size != info.size) {
             return Ok(None);
         }
-        let entry = self.entry(expected, blob, info.size, Standing::Verified);
+        let entry = Entry::of(expected, blob, info.size, Standing::Verified, Timestamp::now());
         match store.link(&self.key, entry, self.cache.roots.equivalents(self.key.hub)).await {
             Ok(entry) => Ok(Some(Landed::Linked(entry))),
             Err(CommitError::NoBlob) => Ok(None),
@@ -184,29 +184,6 @@ impl Fill {
 
     pub(super) fn keeps(&self) -> bool {
         self.flight.look().keeps
-    }
-
-    fn entry(
-        &self,
-        expected: &Expectation,
-        blob: crate::model::Sha256,
-        size: u64,
-        standing: Standing,
-    ) -> Entry {
-        let mut representation = expected.representation.clone();
-        representation.size = Some(size);
-        // A hub without tags still gives clients something to compare and resume by.
-        representation.etag.get_or_insert_with(|| format!("\"{blob}\""));
-        Entry {
-            blob,
-            size,
-            representation,
-            validator: expected.validator.clone(),
-            promises: expected.promises.clone(),
-            standing,
-            stored_at: Timestamp::now(),
-            checked_at: expected.learned_at,
-        }
     }
 
     /// One attempt at the file, taking up what an earlier run stored if this is the first.
@@ -435,7 +412,7 @@ impl Fill {
             state.blob.clone().filter(|_| state.keeps)
         };
         let Some(blob) = blob else { return Ok(Landed::Unstored) };
-        let entry = self.entry(head, digests.sha256, digests.length, standing);
+        let entry = Entry::of(head, digests.sha256, digests.length, standing, Timestamp::now());
         let equivalents = self.cache.roots.equivalents(self.key.hub);
         match self.cache.store.commit(&self.key, &blob, entry, equivalents).await {
             Ok(entry) => Ok(Landed::Stored(entry)),

@@ -65,7 +65,7 @@ impl Cache {
             return Ok((entry, true));
         }
         if let Some(info) = self.store.blob(&sha256)?.filter(|info| info.size == opened.size) {
-            let entry = entry(&expected, sha256, info.size, standing);
+            let entry = Entry::of(&expected, sha256, info.size, standing, Timestamp::now());
             return self.link_to(file, entry).await.map(|entry| (entry, false));
         }
         self.write(file, opened, expected, Some(sha256), progress).await.map(|entry| (entry, false))
@@ -137,7 +137,8 @@ impl Cache {
         };
         let Some(blob) = blob else { return Ok(None) };
         let Some(info) = self.store.blob(&blob)? else { return Ok(None) };
-        self.link_to(file, entry(expected, blob, info.size, Standing::Verified)).await.map(Some)
+        let entry = Entry::of(expected, blob, info.size, Standing::Verified, Timestamp::now());
+        self.link_to(file, entry).await.map(Some)
     }
 
     async fn link_to(&self, file: &Resource, entry: Entry) -> Result<Arc<Entry>, NotTaken> {
@@ -166,7 +167,8 @@ impl Cache {
             if known.is_some_and(|known| known != digests.sha256) {
                 return Err(NotTaken::Changed);
             }
-            let entry = entry(&expected, digests.sha256, digests.length, standing);
+            let now = Timestamp::now();
+            let entry = Entry::of(&expected, digests.sha256, digests.length, standing, now);
             let equivalents = self.roots.equivalents(file.hub);
             self.store.commit(&key, &blob, entry, equivalents).await.map_err(not_committed)
         };
@@ -251,22 +253,6 @@ fn is_as_promised(entry: &Entry, expected: &Expectation) -> bool {
             Digest::Sha256(sha256) => entry.blob == sha256,
             other => was_compared(other),
         })
-}
-
-fn entry(expected: &Expectation, blob: Sha256, size: u64, standing: Standing) -> Entry {
-    let mut representation = expected.representation.clone();
-    representation.size = Some(size);
-    representation.etag.get_or_insert_with(|| format!("\"{blob}\""));
-    Entry {
-        blob,
-        size,
-        representation,
-        validator: None,
-        promises: expected.promises.clone(),
-        standing,
-        stored_at: Timestamp::now(),
-        checked_at: expected.learned_at,
-    }
 }
 
 fn not_committed(error: CommitError) -> NotTaken {

@@ -20,6 +20,7 @@ mod pin;
 mod preload;
 mod print;
 mod reach;
+mod report;
 mod rm;
 mod run;
 mod serve;

@@ -12,6 +12,9 @@ use super::owner::{OWN, Started};
 use crate::app;
 use crate::config::Config;
 
+/// Longest log that an owner goes on with, in bytes; a longer one begins anew.
+const MAX_LOG: u64 = 4 << 20;
+
 const LONG_ABOUT: &str = "\
 Own the data directory for the runs and commands that ask, and leave when none has asked for a while. `hubcache run` \
 starts it where no server runs; its log is owner.log in the data directory.";
@@ -51,6 +54,10 @@ fn log_to_file(config: &Config) {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     let file = made.and_then(|()| OpenOptions::new().create(true).append(true).mode(0o600).open(&path));
     if let Ok(file) = file {
+        if file.metadata().is_ok_and(|about| about.len() > MAX_LOG) {
+            // Should that fail, it is only longer than it need be.
+            let _ = file.set_len(0);
+        }
         let _ = rustix::stdio::dup2_stderr(&file);
     }
 }

@@ -5,7 +5,7 @@ mod environment;
 mod record;
 mod scratch;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,7 @@ use self::scratch::Scratch;
 use super::exit::{Exit, Failure, io_failure};
 use super::flags::{self, Scope};
 use super::ls::json_arg;
+use super::report::Report;
 use super::session::{self, Beyond, Session};
 use super::{faults, lock, preload, print, transfer};
 use crate::admin::control::{Lacking, Wish};
@@ -109,8 +110,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let quiet = transfer::is_quiet(matches) || matches.get_flag("json");
     let text = text(&path, records)?;
     let pinned = lock::parse(&path, &text)?;
-    // Whether it can be written is better known before the program than after it.
-    let report = matches.get_one::<PathBuf>(REPORT).map(|path| create(path)).transpose()?;
+    let report = matches.get_one::<PathBuf>(REPORT).map(|path| Report::create(path)).transpose()?;
     let faults = matches
         .get_one::<PathBuf>(FAULTS)
         .map(|path| faults::rules(path).map(|rules| (path, rules)))
@@ -153,11 +153,6 @@ fn text(path: &Path, records: bool) -> Result<String, Failure> {
     }
 }
 
-fn create(path: &Path) -> Result<File, Failure> {
-    File::create(path)
-        .map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
-}
-
 /// Runs the program while a session is open: as what it ended.
 async fn supervise(
     matches: &ArgMatches,
@@ -193,13 +188,11 @@ fn tell(
     path: &Path,
     beyond: &Beyond,
     exit: u8,
-    report: Option<File>,
+    report: Option<Report>,
 ) -> Result<(), Failure> {
     let Beyond { lacking, noted } = beyond;
-    if let Some(file) = report {
-        let mut out = io::BufWriter::new(file);
-        session::report(&mut out, lacking)
-            .map_err(|error| io_failure("the report cannot be written", &error))?;
+    if let Some(report) = report {
+        report.write(lacking)?;
     }
     if matches.get_flag("json") {
         let files = noted.iter().filter(|noted| noted.path.is_some());

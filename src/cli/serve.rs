@@ -1,16 +1,17 @@
 //! `hubcache serve`: the proxy itself.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
 
 use super::exit::{Failure, io_failure};
 use super::flags::{self, Scope};
+use super::report::Report;
 use super::session::{self, Beyond, Session};
 use super::{faults, lock};
+use crate::admin::control::Lacking;
 use crate::app::{self, Ready, Spoiling};
 use crate::config::{self, Config};
 use crate::faults::Rules;
@@ -81,8 +82,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         return runtime.block_on(serve_spoilt(&loaded.config, spoilt));
     }
     let frozen = Frozen::new(lock::read(&path)?, &path, &loaded.config.store.dir, Freezing::Server);
-    // Whether it can be written is better known before the tests than after them.
-    let report = report.map(|path| create(&path)).transpose()?;
+    let report = report.map(|path| Report::create(&path)).transpose()?;
     tracing::info!(lock = %path.display(), "frozen: what the lock file pins is served, and nothing else");
     let ended = runtime.block_on(app::run(loaded.config, Some(Arc::clone(&frozen)), announce));
     let told = tell_missing(&frozen, report);
@@ -101,7 +101,7 @@ struct Spoilt {
 /// Serves with faults what a session of the owner of the data directory has: this process opens no store.
 async fn serve_spoilt(config: &Config, spoilt: Spoilt) -> Result<(), Failure> {
     let Spoilt { lock, report, faults, rules } = spoilt;
-    let report = report.map(|path| create(&path)).transpose()?;
+    let report = report.map(|path| Report::create(&path)).transpose()?;
     let wish = session::wish(config, &lock, lock::text(&lock)?);
     let session = Session::open(config, wish).await?;
     let (address, origin) = (config.listen.address, session.place.address);
@@ -111,25 +111,16 @@ async fn serve_spoilt(config: &Config, spoilt: Spoilt) -> Result<(), Failure> {
     app::stopped().await?;
     faults::tell(&faults, &spoiling.stop().await);
     let Beyond { lacking, .. } = session.end().await?;
-    let Some((path, file)) = report else { return Ok(()) };
-    session::report(&mut io::BufWriter::new(file), &lacking)
-        .map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
-}
-
-fn create(path: &Path) -> Result<(PathBuf, File), Failure> {
-    let created = File::create(path).map(|file| (path.to_owned(), file));
-    created.map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
+    report.map_or(Ok(()), |report| report.write(&lacking))
 }
 
 /// Says what was asked for and not served.
-fn tell_missing(frozen: &Frozen, report: Option<(PathBuf, File)>) -> Result<(), Failure> {
-    let lacking = frozen.lacking().len();
-    if lacking > 0 {
-        tracing::warn!(files = lacking, "not everything that was asked for is pinned and held");
+fn tell_missing(frozen: &Frozen, report: Option<Report>) -> Result<(), Failure> {
+    let lacking: Vec<Lacking> = frozen.lacking().into_iter().map(Lacking::from).collect();
+    if !lacking.is_empty() {
+        tracing::warn!(files = lacking.len(), "not everything that was asked for is pinned and held");
     }
-    let Some((path, file)) = report else { return Ok(()) };
-    let written = frozen.report(&mut io::BufWriter::new(file));
-    written.map_err(|error| io_failure(format_args!("{} cannot be written", path.display()), &error))
+    report.map_or(Ok(()), |report| report.write(&lacking))
 }
 
 /// Whoever started the server waits for this line.

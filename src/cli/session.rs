@@ -32,14 +32,6 @@ pub fn wish(config: &Config, file: &Path, lock: String) -> Wish {
     Wish { lock, file, records: false, intercepts: false, roots }
 }
 
-/// Lists what was asked for and not served, a line each: what, how often, why, and what would help; with tabs between.
-pub fn report(out: &mut impl io::Write, lacking: &[Lacking]) -> io::Result<()> {
-    for Lacking { what, times, why, remedy } in lacking {
-        writeln!(out, "{what}\t{times}\t{why}\t{remedy}")?;
-    }
-    out.flush()
-}
-
 impl Session {
     /// Opens one.
     pub async fn open(config: &Config, wish: Wish) -> Result<Self, Failure> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Promise, Representation, Sha256, Timestamp};
+use super::{Expectation, Promise, Representation, Sha256, Timestamp};
 
 /// One named file whose bytes are durable: which blob it is, what clients are told of it, and on whose word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,26 @@ pub struct Entry {
     pub stored_at: Timestamp,
     /// When the hub last confirmed that this is what the key names.
     pub checked_at: Timestamp,
+}
+
+impl Entry {
+    /// The entry of bytes that were held against what was expected, and are durable now.
+    pub fn of(expected: &Expectation, blob: Sha256, size: u64, standing: Standing, now: Timestamp) -> Self {
+        let mut representation = expected.representation.clone();
+        representation.size = Some(size);
+        // A hub without tags still gives clients something to compare and resume by.
+        representation.etag.get_or_insert_with(|| format!("\"{blob}\""));
+        Self {
+            blob,
+            size,
+            representation,
+            validator: expected.validator.clone(),
+            promises: expected.promises.clone(),
+            standing,
+            stored_at: now,
+            checked_at: expected.learned_at,
+        }
+    }
 }
 
 /// How much is known about the bytes of an entry.

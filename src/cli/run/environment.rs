@@ -96,7 +96,7 @@ mod tests {
         let local = Local {
             url: "http://127.0.0.1:1234".to_owned(),
             port: 1234,
-            home: "/tmp/run/home".into(),
+            home: "/scratch/home".into(),
             certificates: certificates.map(PathBuf::from),
         };
         let text = |value: OsString| value.into_string().unwrap();
@@ -110,8 +110,8 @@ mod tests {
         is("HF_ENDPOINT", "http://127.0.0.1:1234");
         is("HUBCACHE_URL", "http://127.0.0.1:1234");
         is("MOZ_MODELS_HUB", "http://localhost:1234/");
-        is("HF_HOME", "/tmp/run/home");
-        is("HF_HUB_CACHE", "/tmp/run/home/hub");
+        is("HF_HOME", "/scratch/home");
+        is("HF_HUB_CACHE", "/scratch/home/hub");
         is("HF_TOKEN_PATH", "/home/me/.cache/huggingface/token");
         is("no_proxy", "corp,localhost,127.0.0.1,::1");
         is("NO_PROXY", "corp,localhost,127.0.0.1,::1");
@@ -132,12 +132,12 @@ mod tests {
 
     #[test]
     fn a_proxy_comes_with_what_is_to_be_trusted() {
-        let changes = changed(&[("HTTPS_PROXY", "http://corp:3128")], Some("/tmp/run/certificates.pem"));
+        let changes = changed(&[("HTTPS_PROXY", "http://corp:3128")], Some("/scratch/certificates.pem"));
         for name in PROXIES {
             assert_eq!(changes[name].as_deref(), Some("http://127.0.0.1:1234"), "{name}");
         }
         for name in TRUST {
-            assert_eq!(changes[name].as_deref(), Some("/tmp/run/certificates.pem"), "{name}");
+            assert_eq!(changes[name].as_deref(), Some("/scratch/certificates.pem"), "{name}");
         }
     }
 }

@@ -26,7 +26,6 @@ mod question;
 mod recorder;
 mod verdicts;
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -100,18 +99,6 @@ impl Frozen {
             lacks: Lacks::default(),
             recorder: (freezing == Freezing::Run { records: true }).then(Recorder::default),
         })
-    }
-
-    /// Lists everything that was asked for and not served, a line each: what, how often, why, and what would help;
-    /// with tabs between.
-    ///
-    /// # Errors
-    /// When the list cannot be written.
-    pub fn report(&self, out: &mut impl io::Write) -> io::Result<()> {
-        for (Lack { what, why, remedy, .. }, times) in self.lacking() {
-            writeln!(out, "{what}\t{times}\t{why}\t{remedy}")?;
-        }
-        out.flush()
     }
 
     /// What was asked for and not served, with how often.
