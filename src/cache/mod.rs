@@ -45,7 +45,7 @@ mod hashing;
 mod held;
 mod lane;
 mod notes;
-mod on_disk;
+mod offered;
 mod pace;
 mod schedule;
 mod settled;
@@ -66,7 +66,7 @@ pub use fetcher::Fetcher;
 pub use flight::{Landed, Running, Settled, Ticket};
 pub use follower::Follower;
 pub use held::{Found, FoundDocument, View};
-pub use on_disk::{NotTaken, OnDisk, examine};
+pub use offered::{NotTaken, Offered, Source, examine};
 pub use survey::Survey;
 pub use take::Progress;
 

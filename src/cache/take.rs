@@ -1,4 +1,4 @@
-//! Taking in files that lie on the disk of this machine: no hub is asked.
+//! Taking in files that are on this machine already: no hub is asked.
 //!
 //! **States.** A file is *held* already, or its bytes are held under another name and it is *linked* to them, or it is
 //! read and *written*: into a partial blob that becomes an entry once the digest is known to be right. Where nobody has
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Cache;
-use super::on_disk::{NotTaken, OnDisk, Opened, blocking, joined, judged};
+use super::offered::{NotTaken, Offered, Opened, blocking, joined, judged};
 use super::settled::absence_key;
 use crate::hub::api;
 use crate::model::{
@@ -36,15 +36,15 @@ const MAX_WRITES: usize = 64;
 pub type Progress = Arc<dyn Fn(u64, u64) -> ControlFlow<()> + Send + Sync>;
 
 impl Cache {
-    /// Holds a file that lies on the disk under the name `file`, with what is promised of it by whoever put it there
-    /// and by the hub's list. The entry, and whether it was held before.
+    /// Holds a file under the name `file`, with what is promised of it by whoever offers it and by the hub's list. The
+    /// entry, and whether it was held before.
     ///
     /// # Errors
     /// See [`NotTaken`].
     pub async fn take(
         &self,
         file: &Resource,
-        found: OnDisk,
+        found: Offered,
         progress: Progress,
     ) -> Result<(Arc<Entry>, bool), NotTaken> {
         let expected = self.expected(file, &found);
@@ -55,7 +55,7 @@ impl Cache {
         if let Some(entry) = self.link_promised(file, &expected).await? {
             return Ok((entry, false));
         }
-        let opened = blocking(move || Opened::of(&found.path)).await?;
+        let opened = blocking(move || Opened::of(&found.source)).await?;
         if expected.sha256().is_some() {
             let known = None;
             return self.write(file, opened, expected, known, progress).await.map(|entry| (entry, false));
@@ -102,7 +102,7 @@ impl Cache {
         Ok(())
     }
 
-    fn expected(&self, file: &Resource, found: &OnDisk) -> Expectation {
+    fn expected(&self, file: &Resource, found: &Offered) -> Expectation {
         let mut promises: Vec<Promise> = found.promise.into_iter().collect();
         let listed = self.listed(file).filter(|listed| promises.iter().all(|p| p.digest != listed.digest));
         promises.extend(listed);
@@ -265,6 +265,7 @@ fn not_committed(error: CommitError) -> NotTaken {
 
 #[cfg(test)]
 mod tests {
+    use super::super::offered::Source;
     use super::*;
     use crate::cache;
     use crate::model::{RepoKind, Roots};
@@ -297,8 +298,8 @@ mod tests {
         }
     }
 
-    fn on_disk(path: &Path) -> OnDisk {
-        OnDisk { path: path.to_owned(), promise: None, since: Timestamp(0) }
+    fn on_disk(path: &Path) -> Offered {
+        Offered { source: Source::File(path.to_owned()), promise: None, since: Timestamp(0) }
     }
 
     fn unheard() -> Progress {

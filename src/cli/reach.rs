@@ -12,12 +12,12 @@ use tokio::task::JoinHandle;
 use super::exit::{Exit, Failure, io_failure};
 use super::owner::{self, Asked};
 use crate::admin::control::{
-    self, Answer as Held, Brought, Command, Connection, Listed, Moving, Reference, Reply, Row, Status,
-    Summary,
+    self, Answer as Held, Brought, Command, Connection, Listed, MAX_BLOBS, Moving, Reference, Reply, Row,
+    Status, Summary,
 };
 use crate::app;
 use crate::config::Config;
-use crate::model::{Commit, Happening, Timestamp};
+use crate::model::{Commit, Happening, Sha256, Timestamp};
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::SettingsStatus;
 use crate::store::{OpenError, Store};
@@ -92,6 +92,35 @@ pub fn status(config: &Config) -> Result<Status, Failure> {
     told.ok_or_else(nobody)
 }
 
+/// Hands the bytes of blobs to `each`, one behind the other, the first from some place on.
+///
+/// # Errors
+/// When one is not held or cannot be read, and what `each` fails with; nothing more comes then.
+pub fn blobs(
+    config: &Config,
+    blobs: &[Sha256],
+    from: u64,
+    mut each: impl FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    run(async {
+        for (number, blobs) in blobs.chunks(MAX_BLOBS).enumerate() {
+            let from = if number == 0 { from } else { 0 };
+            let command = Command::Blobs { blobs: blobs.to_vec(), from };
+            let (mut connection, first) = owner::ask_or_start(config, &command).await?;
+            let mut reply = *first;
+            loop {
+                match reply {
+                    Reply::Chunk { bytes, .. } => each(&bytes)?,
+                    Reply::Failed(failure) => return Err(Failure::from(failure)),
+                    _ => break,
+                }
+                reply = connection.next().await;
+            }
+        }
+        Ok(())
+    })
+}
+
 fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| io_failure("the command cannot be started", &error))?;
@@ -117,6 +146,8 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
             Reply::Explained { explanation } => each(Event::Explained(explanation)),
             // Only of sessions, which are not asked for here.
             Reply::Session { .. } | Reply::Lacking { .. } | Reply::Noted { .. } => {}
+            // Only of blobs, for which there is `blobs`.
+            Reply::Chunk { .. } => {}
             Reply::Done { done } => break Ok(done),
             Reply::Failed(failure) => break Err(Failure::from(failure)),
         }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Sha256, Timestamp};
+use super::{Hub, Repo, RepoKind, Resource, Revision, Sha256, Timestamp};
 
 /// Longest name of a bucket or a collection.
 const MAX_NAME: usize = 128;
@@ -105,13 +105,27 @@ impl Attachment {
     pub fn of(record: &Value) -> Option<Self> {
         let attachment = record.get("attachment")?;
         let location = attachment.get("location")?.as_str()?.trim_start_matches('/');
-        let is_plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
-        let fits = location.len() <= 1024
-            && location.split('/').all(is_plain)
-            && !location.contains(|c: char| c.is_control() || c == '\\');
         let sha256 = Sha256::parse(attachment.get("hash")?.as_str()?)?;
         let size = attachment.get("size")?.as_u64()?;
-        fits.then(|| Self { location: location.to_owned(), size, sha256 })
+        Self::is_location(location).then(|| Self { location: location.to_owned(), size, sha256 })
+    }
+
+    /// Whether a text can be where an attachment is.
+    pub fn is_location(text: &str) -> bool {
+        let is_plain = |segment: &str| !segment.is_empty() && segment != "." && segment != "..";
+        text.len() <= 1024
+            && text.split('/').all(is_plain)
+            && !text.contains(|c: char| c.is_control() || c == '\\')
+    }
+
+    /// The file, for a record of this collection.
+    pub fn file(&self, collection: &Collection) -> Resource {
+        Resource {
+            hub: Hub::Settings,
+            repo: Repo { kind: RepoKind::Model, id: collection.to_string() },
+            revision: Revision::Version(self.sha256.to_string()),
+            path: self.location.clone(),
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::Settings;
 use super::announce::all_named;
 use super::mirror::listed_before;
 use super::wire::{self, ChangeList};
-use super::{Settings, attached};
 use crate::model::{Attachment, Collection, Document, EntryKey, Hub, Resource, Snapshot, Timestamp};
 use crate::policy::{DENY_LIST, DenyList};
 use crate::request::{Filter, Window};
@@ -120,7 +120,7 @@ impl Held {
     /// The file at a location of attachments, and its size.
     pub fn attachment(&self, location: &str) -> Option<(Resource, u64)> {
         let (collection, attachment) = self.attachments.get(location)?;
-        Some((attached(collection, attachment), attachment.size))
+        Some((attachment.file(collection), attachment.size))
     }
 
     /// The moment of the list of changes as it came last.
@@ -137,7 +137,7 @@ impl Held {
     pub fn attachments(&self) -> impl Iterator<Item = (Resource, u64)> {
         self.attachments
             .values()
-            .map(|(collection, attachment)| (attached(collection, attachment), attachment.size))
+            .map(|(collection, attachment)| (attachment.file(collection), attachment.size))
     }
 
     /// The chain at a URL with this path.

@@ -316,16 +316,6 @@ fn denied_at(held: &Held, hub: Hub, root: &HubRoot, path: &str) -> Option<Denied
     held.denied.denies(urls.iter().map(String::as_str)).cloned()
 }
 
-/// The file that is attached to a record of a collection.
-pub fn attached(collection: &Collection, attachment: &crate::model::Attachment) -> Resource {
-    Resource {
-        hub: Hub::Settings,
-        repo: Repo { kind: RepoKind::Model, id: collection.to_string() },
-        revision: crate::model::Revision::Version(attachment.sha256.to_string()),
-        path: attachment.location.clone(),
-    }
-}
-
 /// A line of the history, now.
 fn happening(event: Event, model: &str, detail: impl Into<String>) -> Happening {
     Happening {

@@ -155,6 +155,7 @@ mod tests {
                 (name("hf:acme/tiny@v1"), locked(Hub::HuggingFace, &["b"], &["a", "c"])),
                 (name("moz:acme/tiny@v1.0"), locked(Hub::Mozilla, &["a"], &[])),
             ]),
+            ..Lock::default()
         })
     }
 
@@ -198,7 +199,8 @@ mod tests {
         let mut unlisted = locked(Hub::HuggingFace, &["a"], &[]);
         unlisted.left_out = None;
         unlisted.absent = BTreeSet::from(["d".to_owned()]);
-        let pins = Pins::new(Lock { models: BTreeMap::from([(name("hf:acme/tiny"), unlisted)]) });
+        let pins =
+            Pins::new(Lock { models: BTreeMap::from([(name("hf:acme/tiny"), unlisted)]), ..Lock::default() });
         let said = |path: &str| {
             let ModelName { hub, repo, revision } = name("hf:acme/tiny");
             let revision = Revision::parse(hub, &revision);

@@ -120,7 +120,10 @@ mod tests {
     #[test]
     fn what_the_lock_has_already_gets_the_files_too() {
         let locked = Locked { commit: Some(commit('a')), ..Locked::default() };
-        let lock = Lock { models: BTreeMap::from([("hf:acme/tiny@v1".parse().unwrap(), locked)]) };
+        let lock = Lock {
+            models: BTreeMap::from([("hf:acme/tiny@v1".parse().unwrap(), locked)]),
+            ..Lock::default()
+        };
         let at = "hf:acme/tiny@".to_owned() + &"a".repeat(40);
         let added = additions(
             &lock,

@@ -51,7 +51,7 @@ impl Connection {
 
     /// The first line of the answer; none if the owner left without one, as it does when it is stopping.
     pub async fn first(&mut self) -> Option<Reply> {
-        line::read(&mut self.stream, line::MAX_REPLY_BYTES).await.ok().flatten()
+        line::read_reply(&mut self.stream).await.ok().flatten()
     }
 
     /// Says that this end wants nothing more, which ends a session.
@@ -68,7 +68,7 @@ impl Connection {
             let error = format!("the owner of the data directory broke off the answer{why}");
             Reply::Failed(Failure { error, exit: Failure::TRY_AGAIN })
         };
-        match line::read(&mut self.stream, line::MAX_REPLY_BYTES).await {
+        match line::read_reply(&mut self.stream).await {
             Ok(Some(reply)) => reply,
             Ok(None) => broken_off(String::new()),
             Err(error) => broken_off(format!(": {error}")),

@@ -1,5 +1,6 @@
 //! What commands do.
 
+mod blobs;
 mod explain;
 mod listing;
 mod settings;
@@ -54,6 +55,9 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
             take::learn(&context, &repo, &commit, names, absent).await
         }
         Command::Read { file } => transfer::read(&context, &file, &sink).await,
+        Command::Blobs { blobs, from } => {
+            blocking(store, sink.clone(), move |job| job.send_blobs(&blobs, from)).await
+        }
         Command::Session { .. } => Err(Failure {
             error: "a session needs a process that owns the data directory for as long as it lasts"
                 .to_owned(),

@@ -7,6 +7,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::Reply;
+use crate::store::CHUNK;
+
 /// How long the other end may take to take a line: it is a program of ours, which reads what comes.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest command: a lock file goes with one, and has some 150 bytes for each file.
@@ -29,6 +32,29 @@ pub async fn read<T: DeserializeOwned>(
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a line has no end"));
     }
     Ok(Some(serde_json::from_slice(&line)?))
+}
+
+/// The next reply, with the bytes that come behind its line; `None` at the end of the stream.
+pub async fn read_reply(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Reply>> {
+    let mut reply = read(stream, MAX_REPLY_BYTES).await?;
+    if let Some(Reply::Chunk { chunk_bytes, bytes }) = &mut reply {
+        if *chunk_bytes > CHUNK {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a chunk is too long"));
+        }
+        let mut read = vec![0; *chunk_bytes];
+        stream.read_exact(&mut read).await?;
+        *bytes = read.into();
+    }
+    Ok(reply)
+}
+
+/// Appends a reply, with the bytes that come behind its line.
+pub async fn write_reply(stream: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Result<()> {
+    write(stream, reply).await?;
+    match reply {
+        Reply::Chunk { bytes, .. } => stream.write_all(bytes).await,
+        _ => Ok(()),
+    }
 }
 
 /// Appends a line.

@@ -2,7 +2,7 @@
 //!
 //! One process owns a data directory, and every other one asks it over a Unix socket: one line of JSON with a
 //! [`Command`], then lines of JSON with a [`Reply`] each, of which the last is `{"done":..}` or
-//! `{"error":..,"exit":..}`. Where nobody owns the directory, the command line opens the store and calls
+//! `{"error":..,"exit":..}`. Behind a [`Reply::Chunk`] come as many bytes as it says. Where nobody owns the directory, the command line opens the store and calls
 //! [`execute()`] itself; only a server can say what [`Command::Status`] asks.
 
 mod client;
@@ -16,6 +16,7 @@ mod status;
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use client::{Connection, connect};
@@ -124,6 +125,13 @@ pub enum Command {
         /// Which file.
         file: Wanted,
     },
+    /// Send the bytes of blobs, one behind the other.
+    Blobs {
+        /// Which ones.
+        blobs: Vec<Sha256>,
+        /// Where in the first of them to begin.
+        from: u64,
+    },
     /// Serve what a lock file pins, for as long as the connection is held.
     Session {
         /// What is to be served, and how.
@@ -158,6 +166,9 @@ pub const MAX_READ: u64 = 128 << 10;
 /// Most files of one [`Command::Bring`], so that it fits on a line.
 pub const MAX_WANTED: usize = 1000;
 
+/// Most blobs of one [`Command::Blobs`].
+pub const MAX_BLOBS: usize = 1000;
+
 /// A file on this machine's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -166,6 +177,8 @@ pub struct Found {
     pub file: Wanted,
     /// Where it lies: an absolute path without links.
     pub at: PathBuf,
+    /// Where in that it begins, and how long it is, if it is not all of it.
+    pub stretch: Option<(u64, u64)>,
     /// What its bytes must hash to, by the word of whoever put it there.
     pub promise: Option<Promise>,
     /// Since when it lies there.
@@ -320,6 +333,14 @@ pub enum Reply {
     Text {
         /// That.
         text: String,
+    },
+    /// Bytes of a blob, which come behind this line.
+    Chunk {
+        /// How many.
+        chunk_bytes: usize,
+        /// They.
+        #[serde(skip)]
+        bytes: Bytes,
     },
     /// What would be answered to a request.
     Explained {

@@ -109,7 +109,7 @@ async fn read_command(from: &mut (impl AsyncBufRead + Unpin)) -> Result<Command,
 /// Sends replies until there are no more; ends early, and so ends the command, when the client does not take them.
 async fn send_all(mut replies: mpsc::Receiver<Reply>, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     while let Some(reply) = replies.recv().await {
-        timeout(WRITE_TIMEOUT, line::write(to, &reply)).await??;
+        timeout(WRITE_TIMEOUT, line::write_reply(to, &reply)).await??;
         // With nothing behind it the line should not wait in the buffer: progress is for people who watch.
         if replies.is_empty() {
             timeout(WRITE_TIMEOUT, to.flush()).await??;

@@ -28,7 +28,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         (None, None) => (super::read(Path::new(before))?, super::read(Path::new(after))?),
         (Some(before), Some(after)) => {
             // Two revisions of one model are compared as two states of it.
-            let under = |lock: Locked| Lock { models: BTreeMap::from([(after.clone(), lock)]) };
+            let under =
+                |lock: Locked| Lock { models: BTreeMap::from([(after.clone(), lock)]), ..Lock::default() };
             let choice = Choice::these(Selection::default(), Vec::new());
             let state =
                 |config: &Config, name: &ModelName| resolve::resolve(config, name, None, &choice, quiet);

@@ -97,7 +97,8 @@ pub fn update(config: &Config, name: &ModelName, locked: &Locked, quiet: bool) -
     {
         return Ok(locked.clone());
     }
-    resolve(config, name, None, &choice, quiet)
+    let features = locked.features.clone();
+    Ok(Locked { features, ..resolve(config, name, None, &choice, quiet)? })
 }
 
 /// A file that is held, as it is pinned.

@@ -27,7 +27,8 @@ pub fn write(config: &Config, path: &Path, noted: &[Noted], quiet: bool) -> Resu
         }
     }
     let new = after.models.iter().filter(|(name, locked)| before.models.get(name) != Some(locked));
-    let new = Lock { models: new.map(|(name, locked)| (name.clone(), locked.clone())).collect() };
+    let new =
+        Lock { models: new.map(|(name, locked)| (name.clone(), locked.clone())).collect(), ..before.clone() };
     preload::bring(config, &new, quiet)?;
     if !quiet {
         eprintln!("hubcache: {}:", path.display());

@@ -9,7 +9,7 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::super::{Brought, Context, Failure, Found, MAX_FOUND, Moving, Reply, Summary};
-use crate::cache::{NotTaken, OnDisk, Progress};
+use crate::cache::{NotTaken, Offered, Progress, Source};
 use crate::model::{Commit, Repo, Resource, Revision, Timestamp};
 
 /// Files that are read at a time.
@@ -50,12 +50,16 @@ async fn one(
     if stop.load(Ordering::Relaxed) || sink.is_closed() {
         return Ok(());
     }
-    let Found { file, at: path, promise, since } = found;
+    let Found { file, at: place, stretch, promise, since } = found;
+    let source = match stretch {
+        None => Source::File(place),
+        Some((at, length)) => Source::Stretch { file: place, at, length },
+    };
     let revision = Revision::parse(file.hub, &file.revision);
     let resource = Resource { hub: file.hub, repo: file.repo, revision, path: file.path };
     let progress = progress(at, sink.clone(), Arc::clone(stop));
     let none = Brought { at, entry: None, was_held: false, is_missing: false, trouble: None };
-    let brought = match context.cache.take(&resource, OnDisk { path, promise, since }, progress).await {
+    let brought = match context.cache.take(&resource, Offered { source, promise, since }, progress).await {
         Ok((entry, was_held)) => Brought { entry: Some(Arc::unwrap_or_clone(entry)), was_held, ..none },
         Err(NotTaken::Store(error)) => {
             return Err(Failure::io(&format!("{resource} could not be stored"), &error));

@@ -10,7 +10,7 @@ use super::super::super::{print, reach};
 use super::super::{DRY_RUN, conclude, resolve};
 use super::scan::{Place, Scan, State};
 use crate::admin::control::{Brought, Command, Found, MAX_WANTED, Wanted};
-use crate::cache::{self, OnDisk};
+use crate::cache::{self, Offered, Source};
 use crate::config::Config;
 use crate::model::{Digest, Hub, Standing};
 use crate::transfer::ModelName;
@@ -169,7 +169,8 @@ impl<'a> Import<'a> {
         for state in states {
             let mut files = Vec::new();
             for (path, place) in &state.files {
-                let found = OnDisk { path: place.at.clone(), promise: place.promise, since: place.since };
+                let source = Source::File(place.at.clone());
+                let found = Offered { source, promise: place.promise, since: place.since };
                 match cache::examine(path, &found) {
                     Ok((digests, standing)) => {
                         let promise = place.promise.filter(|_| standing == Standing::Verified);
@@ -239,6 +240,7 @@ fn found(state: &State) -> impl Iterator<Item = Found> + '_ {
             sha256: None,
         },
         at: place.at.clone(),
+        stretch: None,
         promise: place.promise,
         since: place.since,
     })

@@ -1,4 +1,4 @@
-//! Files that lie on the disk of this machine: read and hashed in pieces, and held against what is promised of them.
+//! Files that are on this machine already: read and hashed in pieces, and held against what is promised of them.
 
 use std::fmt;
 use std::fs::File;
@@ -16,46 +16,81 @@ use crate::model::{Expectation, Promise, Sha256, Standing, Timestamp};
 use crate::store::{CHUNK, StoreError};
 use crate::verify::{self, Digester, Digests, Flaw, Verdict};
 
-/// A file on the disk.
+/// A file that needs no hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OnDisk {
-    /// Where it lies; no link.
-    pub path: PathBuf,
-    /// What its bytes must hash to, by the word of whoever put it there.
+pub struct Offered {
+    /// Where its bytes are.
+    pub source: Source,
+    /// What they must hash to, by the word of whoever put them there.
     pub promise: Option<Promise>,
-    /// Since when it lies there.
+    /// Since when they are there.
     pub since: Timestamp,
+}
+
+/// Where the bytes of a file are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// They are a file; no link.
+    File(PathBuf),
+    /// They are a stretch of a larger file.
+    Stretch {
+        /// That file; no link.
+        file: PathBuf,
+        /// Where in it they begin.
+        at: u64,
+        /// How many they are.
+        length: u64,
+    },
+    /// They are in memory.
+    Memory(Bytes),
 }
 
 /// Reads a file that is to be taken, and takes nothing. Blocks.
 ///
 /// # Errors
 /// See [`NotTaken`].
-pub fn examine(path: &str, file: &OnDisk) -> Result<(Digests, Standing), NotTaken> {
-    let opened = Opened::of(&file.path)?;
+pub fn examine(path: &str, file: &Offered) -> Result<(Digests, Standing), NotTaken> {
+    let opened = Opened::of(&file.source)?;
     let expected = Expectation { promises: file.promise.into_iter().collect(), ..Expectation::default() };
     let digests = opened.read(&expected.promises, |_| ControlFlow::Continue(()))?;
     judged(path, &expected, &digests).map(|standing| (digests, standing))
 }
 
 /// A file that is read, whatever its name stands for meanwhile.
+#[derive(Clone)]
 pub(super) struct Opened {
-    file: Arc<File>,
+    bytes: Readable,
     pub(super) size: u64,
+}
+
+#[derive(Clone)]
+enum Readable {
+    /// A whole file, which must not be longer either.
+    Whole(Arc<File>),
+    /// What begins there in a file.
+    Stretch(Arc<File>, u64),
+    Memory(Bytes),
 }
 
 impl Opened {
     /// A link in its place is refused, and something that is no file is not waited for.
-    pub(super) fn of(path: &Path) -> Result<Self, NotTaken> {
-        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let flags = i32::try_from(flags.bits()).expect("the flags of open are small numbers");
-        let opened = File::options().read(true).custom_flags(flags).open(path);
-        let file = opened.map_err(NotTaken::Unreadable)?;
-        let about = file.metadata().map_err(NotTaken::Unreadable)?;
-        if !about.is_file() {
-            return Err(NotTaken::Unreadable(io::Error::other("it is no regular file")));
-        }
-        Ok(Self { size: about.len(), file: Arc::new(file) })
+    pub(super) fn of(source: &Source) -> Result<Self, NotTaken> {
+        Ok(match source {
+            Source::File(path) => {
+                let (file, size) = open(path)?;
+                Self { bytes: Readable::Whole(file), size }
+            }
+            Source::Stretch { file, at, length } => {
+                let (file, size) = open(file)?;
+                if at.checked_add(*length).is_none_or(|end| end > size) {
+                    return Err(NotTaken::Changed);
+                }
+                Self { bytes: Readable::Stretch(file, *at), size: *length }
+            }
+            Source::Memory(bytes) => {
+                Self { bytes: Readable::Memory(bytes.clone()), size: bytes.len() as u64 }
+            }
+        })
     }
 
     /// Reads and hashes all of it on a thread that may block, and hands on each chunk with the size of the whole.
@@ -64,8 +99,7 @@ impl Opened {
         promises: Vec<Promise>,
         mut each: impl FnMut(Bytes, u64) -> ControlFlow<()> + Send + 'static,
     ) -> JoinHandle<Result<Digests, NotTaken>> {
-        let (file, size) = (Arc::clone(&self.file), self.size);
-        let opened = Self { file, size };
+        let (opened, size) = (self.clone(), self.size);
         tokio::task::spawn_blocking(move || opened.read(&promises, |chunk| each(chunk, size)))
     }
 
@@ -77,24 +111,54 @@ impl Opened {
         let mut digester = Digester::new(promises, Some(self.size));
         let mut at = 0;
         while at < self.size {
-            let length = usize::try_from(self.size - at).unwrap_or(CHUNK).min(CHUNK);
-            let mut chunk = BytesMut::zeroed(length);
-            self.file.read_exact_at(&mut chunk, at).map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => NotTaken::Changed,
-                _ => NotTaken::Unreadable(error),
-            })?;
+            let chunk = self.bytes.chunk(at, self.size)?;
             digester.update(&chunk);
-            at += length as u64;
-            if each(chunk.freeze()).is_break() {
+            at += chunk.len() as u64;
+            if each(chunk).is_break() {
                 return Err(NotTaken::Stopped);
             }
         }
-        match self.file.read_at(&mut [0], at) {
-            Ok(0) => Ok(digester.finish()),
-            Ok(_) => Err(NotTaken::Changed),
-            Err(error) => Err(NotTaken::Unreadable(error)),
-        }
+        if self.bytes.goes_on(at)? { Err(NotTaken::Changed) } else { Ok(digester.finish()) }
     }
+}
+
+impl Readable {
+    /// The chunk that begins at `at`, of all `size` bytes.
+    fn chunk(&self, at: u64, size: u64) -> Result<Bytes, NotTaken> {
+        let length = usize::try_from(size - at).unwrap_or(CHUNK).min(CHUNK);
+        let (file, at) = match self {
+            Self::Memory(bytes) => {
+                let at = usize::try_from(at).expect("what is in memory has an address");
+                return Ok(bytes.slice(at..at + length));
+            }
+            Self::Whole(file) => (file, at),
+            Self::Stretch(file, from) => (file, from + at),
+        };
+        let mut chunk = BytesMut::zeroed(length);
+        file.read_exact_at(&mut chunk, at).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => NotTaken::Changed,
+            _ => NotTaken::Unreadable(error),
+        })?;
+        Ok(chunk.freeze())
+    }
+
+    /// Whether a whole file has become longer than it was.
+    fn goes_on(&self, at: u64) -> Result<bool, NotTaken> {
+        let Self::Whole(file) = self else { return Ok(false) };
+        file.read_at(&mut [0], at).map(|read| read > 0).map_err(NotTaken::Unreadable)
+    }
+}
+
+fn open(path: &Path) -> Result<(Arc<File>, u64), NotTaken> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).expect("the flags of open are small numbers");
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    let file = opened.map_err(NotTaken::Unreadable)?;
+    let about = file.metadata().map_err(NotTaken::Unreadable)?;
+    if !about.is_file() {
+        return Err(NotTaken::Unreadable(io::Error::other("it is no regular file")));
+    }
+    Ok((Arc::new(file), about.len()))
 }
 
 /// Does work on a thread that may block.

@@ -23,7 +23,13 @@
 //! from what was not locked; it is there where the hub has a list of all files. Without that list, `absent` are files
 //! that the hub was asked for and did not have. `include` and `exclude` are the
 //! patterns by which the files were chosen. The Mozilla hub has neither commits nor lists: there the digests stand for
-//! both.
+//! both. `features` are those of Firefox for which a model was announced.
+//!
+//! `[settings]` pins what Firefox needs of Remote Settings: the signed collections, each as it was at a moment, the chains
+//! of their signatures, attachments, and what the server says of itself. Its times are in milliseconds since 1970, as
+//! those of Remote Settings are.
+
+mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,7 +38,7 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use super::ModelName;
-use crate::model::{Commit, Hub, Promiser, Repo, RepoKind, Revision, Sha256};
+use crate::model::{Commit, Hub, LockedSettings, Promiser, Repo, RepoKind, Revision, Sha256};
 
 /// The only version of the format.
 const VERSION: u64 = 1;
@@ -45,6 +51,8 @@ const HEAD: &str =
 pub struct Lock {
     /// The models, by what was asked for.
     pub models: BTreeMap<ModelName, Locked>,
+    /// What goes with them of Remote Settings.
+    pub settings: Option<LockedSettings>,
 }
 
 /// One model as it is pinned.
@@ -62,6 +70,8 @@ pub struct Locked {
     pub left_out: Option<BTreeSet<String>>,
     /// Files that the commit is known not to have, where there is no list of all.
     pub absent: BTreeSet<String>,
+    /// The features of Firefox that it was announced for; none of a model that a person has named.
+    pub features: BTreeSet<String>,
 }
 
 /// One file as it is pinned.
@@ -133,6 +143,8 @@ pub enum BadLock {
     Model(String),
     /// A model or a file is in it twice.
     Twice(String),
+    /// What it says of Remote Settings is none.
+    Settings(String),
 }
 
 impl fmt::Display for BadLock {
@@ -144,6 +156,7 @@ impl fmt::Display for BadLock {
             }
             Self::Model(what) => write!(f, "{what} is not the name of a model at a revision"),
             Self::Twice(what) => write!(f, "{what} is in it twice"),
+            Self::Settings(what) => write!(f, "what it pins of Remote Settings cannot be read: {what}"),
         }
     }
 }
@@ -156,6 +169,7 @@ struct Written {
     version: u64,
     #[serde(default)]
     model: Vec<WrittenModel>,
+    settings: Option<settings::Written>,
 }
 
 #[derive(Deserialize)]
@@ -173,6 +187,8 @@ struct WrittenModel {
     left_out: Option<Vec<String>>,
     #[serde(default)]
     absent: BTreeSet<String>,
+    #[serde(default)]
+    features: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -202,7 +218,8 @@ impl Lock {
         }
         let written: Written = toml::from_str(text).map_err(format)?;
         debug_assert_eq!(written.version, VERSION);
-        let mut lock = Self::default();
+        let mut lock =
+            Self { settings: written.settings.map(settings::read).transpose()?, ..Self::default() };
         for model in written.model {
             let (name, locked) = read(model)?;
             let shown = name.to_string();
@@ -218,6 +235,9 @@ impl Lock {
         let mut out = format!("{HEAD}version = {VERSION}\n");
         for (name, locked) in &self.models {
             write_model(&mut out, name, locked).expect("a String takes every write");
+        }
+        if let Some(settings) = &self.settings {
+            settings::write(&mut out, settings).expect("a String takes every write");
         }
         out
     }
@@ -255,6 +275,7 @@ fn read(model: WrittenModel) -> Result<(ModelName, Locked), BadLock> {
         files,
         left_out,
         absent: model.absent,
+        features: model.features,
     };
     Ok((name, locked))
 }
@@ -275,11 +296,11 @@ fn write_model(out: &mut String, name: &ModelName, locked: &Locked) -> fmt::Resu
     if let Some(commit) = &locked.commit {
         writeln!(out, "commit = {}", quoted(commit.as_str()))?;
     }
-    for (field, patterns) in [("include", &locked.include), ("exclude", &locked.exclude)] {
-        if !patterns.is_empty() {
-            let patterns: Vec<String> = patterns.iter().map(|p| quoted(p)).collect();
-            writeln!(out, "{field} = [{}]", patterns.join(", "))?;
-        }
+    let features: Vec<String> = locked.features.iter().cloned().collect();
+    let texts = [("features", &features), ("include", &locked.include), ("exclude", &locked.exclude)];
+    for (field, texts) in texts.into_iter().filter(|(_, texts)| !texts.is_empty()) {
+        let texts: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+        writeln!(out, "{field} = [{}]", texts.join(", "))?;
     }
     writeln!(out, "files = [")?;
     for (path, LockedFile { size, sha256, from }) in &locked.files {
@@ -368,6 +389,7 @@ mod tests {
                 files: (0..random.usize(..6)).map(|_| (path(random), file(random))).collect(),
                 left_out: is_hf.then(|| (0..random.usize(..4)).map(|_| path(random)).collect()),
                 absent: (0..random.usize(..2)).map(|_| path(random)).collect(),
+                features: (0..random.usize(..3)).map(|_| path(random)).collect(),
             };
             let kind = if is_hf && random.bool() { RepoKind::Dataset } else { RepoKind::Model };
             let repo = Repo { kind, id: format!("acme/{}{at}", names[0]) };
