@@ -6,6 +6,7 @@
 mod ca;
 mod check_model;
 mod config;
+mod directory;
 mod exit;
 mod explain;
 mod faults;

@@ -1,24 +1,21 @@
 //! `hubcache lock import`: pins and takes in what other programs have downloaded.
 
-mod directory;
-mod scan;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgMatches};
 
-use super::super::exit::{Exit, Failure, io_failure};
+use super::super::directory::{self, Hidden, Import, Manner, unreadable};
+use super::super::exit::{Exit, Failure};
 use super::super::flags::{self, Scope};
 use super::super::transfer::{self, Choice};
-use super::{conclude, path, read, resolve};
+use super::{DRY_RUN, conclude, path, read, resolve};
 use crate::config::Config;
 use crate::model::Hub;
-use crate::transfer::layout::{Layout, repo_of_folder};
+use crate::transfer::layout::Layout;
 use crate::transfer::lock::Lock;
 use crate::transfer::{Selection, hermeto};
-use directory::Import;
 
 pub const ABOUT: &str = "Pin and take in what other programs have downloaded";
 
@@ -73,25 +70,23 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let config = flags::load(matches, Scope::Store)?.config;
     let before = if path(matches).exists() { read(path(matches))? } else { Lock::default() };
     let given = matches.get_one::<PathBuf>(SOURCE).expect("clap requires it");
-    let source = fs::canonicalize(given).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            Failure::new(Exit::NoInput, format!("there is no {}", given.display()))
-        }
-        _ => unreadable(given, &error),
-    })?;
-    match layout(matches, source)? {
-        (Layout::Hermeto, file) => of_hermeto(matches, &config, &before, &file),
-        (Layout::HfCache, root) => {
-            let scan = scan::hf_cache(&root).map_err(|error| unreadable(&root, &error))?;
-            Import::new(matches, &config, &before).directory(scan)
-        }
+    let scan = match layout(matches, directory::real(given)?)? {
+        (Layout::Hermeto, file) => return of_hermeto(matches, &config, &before, &file),
+        (Layout::HfCache, root) => directory::hf_cache(&root)?,
         (Layout::Folders, root) => {
             let is_hf = matches.get_one::<String>(AS).is_some_and(|hub| hub == "hf");
             let hub = if is_hf { Hub::HuggingFace } else { Hub::Mozilla };
-            let scan = scan::folders(&root, hub).map_err(|error| unreadable(&root, &error))?;
-            Import::new(matches, &config, &before).directory(scan)
+            directory::folders(&root, hub, Hidden::Skipped)?
         }
-    }
+    };
+    let is_quiet = transfer::is_quiet(matches);
+    let manner = Manner {
+        is_dry: matches.get_flag(DRY_RUN),
+        is_quiet,
+        is_unwatched: is_quiet || matches.get_flag("json"),
+        is_pinned: true,
+    };
+    Import::new(&config, &before, manner).directory(scan, |after| conclude(matches, &before, after))
 }
 
 /// What the source is, and where that begins: in a directory of Hugging Face the cache is a folder of it.
@@ -108,33 +103,18 @@ fn layout(matches: &ArgMatches, source: PathBuf) -> Result<(Layout, PathBuf), Fa
         let why = format!("{} is a directory, and no huggingface.lock.yaml", source.display());
         return Err(Failure::new(Exit::Usage, why));
     }
-    let of = |folder: &Path| -> Result<Layout, Failure> {
-        let names = fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
-        let names: Vec<String> =
-            names.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        Ok(Layout::of_directory(names.iter().map(String::as_str)))
-    };
-    let hub = source.join("hub");
     if said != Some(Layout::Folders)
-        && hub.is_dir()
-        && of(&source)? == Layout::Folders
-        && of(&hub)? == Layout::HfCache
+        && let Some(cache) = directory::cache_in(&source)?
     {
-        return Ok((Layout::HfCache, hub));
+        return Ok((Layout::HfCache, cache));
     }
-    let is_repository = source.file_name().and_then(|name| name.to_str()).and_then(repo_of_folder).is_some();
-    if said.is_none() && is_repository {
-        let why = format!(
-            "{} is one model of a cache directory; name the directory that it is in",
-            source.display()
-        );
-        return Err(Failure::new(Exit::Usage, why));
+    match said {
+        Some(said) => Ok((said, source)),
+        None => {
+            directory::not_one_model(&source)?;
+            Ok((directory::layout(&source)?, source))
+        }
     }
-    Ok((said.map_or_else(|| of(&source), Ok)?, source))
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    io_failure(format_args!("{} cannot be read", path.display()), error)
 }
 
 fn of_hermeto(matches: &ArgMatches, config: &Config, before: &Lock, file: &Path) -> Result<(), Failure> {

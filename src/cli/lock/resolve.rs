@@ -4,7 +4,7 @@ use super::super::exit::{Exit, Failure};
 use super::super::transfer::{self, Choice, Watcher};
 use crate::admin::control::{Brought, Wanted};
 use crate::config::Config;
-use crate::model::{Commit, Digest, Entry, Promise, Standing};
+use crate::model::{Commit, Digest};
 use crate::transfer::lock::{Locked, LockedFile, Origin};
 use crate::transfer::{ModelName, Selection};
 
@@ -55,7 +55,7 @@ pub fn resolve(
     for (wanted, brought) in unknown.iter().zip(brought) {
         match brought {
             Brought { entry: Some(entry), trouble: None, .. } => {
-                locked.files.insert(wanted.path.clone(), pinned(&entry));
+                locked.files.insert(wanted.path.clone(), LockedFile::of(&entry));
             }
             Brought { is_missing: true, .. } if !survey.is_complete => absent += 1,
             Brought { trouble, is_missing, .. } => {
@@ -99,13 +99,4 @@ pub fn update(config: &Config, name: &ModelName, locked: &Locked, quiet: bool) -
     }
     let features = locked.features.clone();
     Ok(Locked { features, ..resolve(config, name, None, &choice, quiet)? })
-}
-
-/// A file that is held, as it is pinned.
-pub fn pinned(entry: &Entry) -> LockedFile {
-    // The strongest promise that was compared: the first that the bytes were held against.
-    let compared: Option<&Promise> = entry.promises.first().filter(|_| entry.standing == Standing::Verified);
-    let is_sha256 = compared.is_some_and(|promise| matches!(promise.digest, Digest::Sha256(_)));
-    let from = Origin::of(compared.map(|promise| promise.by), is_sha256);
-    LockedFile { size: entry.size, sha256: entry.blob, from }
 }

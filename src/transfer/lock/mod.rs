@@ -38,7 +38,9 @@ use std::fmt::Write as _;
 use serde::Deserialize;
 
 use super::ModelName;
-use crate::model::{Commit, Hub, LockedSettings, Promiser, Repo, RepoKind, Revision, Sha256};
+use crate::model::{
+    Commit, Digest, Entry, Hub, LockedSettings, Promiser, Repo, RepoKind, Revision, Sha256, Standing,
+};
 
 /// The only version of the format.
 const VERSION: u64 = 1;
@@ -122,6 +124,17 @@ impl Origin {
             Some(Promiser::LinkedEtag | Promiser::Etag | Promiser::Tree) if is_sha256 => Self::Lfs,
             Some(Promiser::LinkedEtag | Promiser::Etag | Promiser::Tree) => Self::Git,
         }
+    }
+}
+
+impl LockedFile {
+    /// A file that is held, as it is pinned.
+    pub fn of(entry: &Entry) -> Self {
+        // The strongest promise that was compared: the first that the bytes were held against.
+        let compared = entry.promises.first().filter(|_| entry.standing == Standing::Verified);
+        let is_sha256 = compared.is_some_and(|promise| matches!(promise.digest, Digest::Sha256(_)));
+        let from = Origin::of(compared.map(|promise| promise.by), is_sha256);
+        Self { size: entry.size, sha256: entry.blob, from }
     }
 }
 

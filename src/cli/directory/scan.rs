@@ -14,6 +14,15 @@ use crate::transfer::lock::is_path;
 /// Folders within folders that are looked into.
 const MAX_DEPTH: usize = 32;
 
+/// Whether files and folders count whose names begin with a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// They are other programs' own.
+    Skipped,
+    /// They are files of the model.
+    Taken,
+}
+
 /// What was found.
 #[derive(Default)]
 pub struct Scan {
@@ -68,11 +77,11 @@ pub fn hf_cache(root: &Path) -> io::Result<Scan> {
     Ok(scan)
 }
 
-/// Reads folders `ORG/MODEL/REVISION/PATH` of this hub.
+/// Reads folders `ORG/MODEL/REVISION/PATH` of this hub; `hidden` is about what lies below a revision.
 ///
 /// # Errors
 /// When the directory itself cannot be read.
-pub fn folders(root: &Path, hub: Hub) -> io::Result<Scan> {
+pub fn folders(root: &Path, hub: Hub, hidden: Hidden) -> io::Result<Scan> {
     let mut scan = Scan::default();
     for (org, in_org) in scan.folders_in(root)? {
         for (model, in_model) in scan.folders_in(&in_org)? {
@@ -81,7 +90,7 @@ pub fn folders(root: &Path, hub: Hub) -> io::Result<Scan> {
                     Err(why) => scan.refuse(&at, why),
                     Ok(name) => {
                         let mut files = BTreeMap::new();
-                        scan.walk(&at, "", root, true, &mut |path, place| drop(files.insert(path, place)))?;
+                        scan.walk(&at, "", root, hidden, &mut |path, place| drop(files.insert(path, place)))?;
                         let commit = match name.revision() {
                             Revision::Commit(commit) => Some(commit),
                             Revision::Version(_) | Revision::Named(_) => None,
@@ -126,10 +135,12 @@ impl Scan {
                 continue;
             };
             let mut files = BTreeMap::new();
-            self.walk(&entry.path(), "", folder, false, &mut |path, place| drop(files.insert(path, place)))?;
+            self.walk(&entry.path(), "", folder, Hidden::Taken, &mut |path, place| {
+                drop(files.insert(path, place));
+            })?;
             let mut absent = Vec::new();
             let no_exist = folder.join(".no_exist").join(&name);
-            self.walk(&no_exist, "", folder, false, &mut |path, _| absent.push(path))?;
+            self.walk(&no_exist, "", folder, Hidden::Taken, &mut |path, _| absent.push(path))?;
             absent.retain(|path| !files.contains_key(path));
             let references = references.remove(&commit).unwrap_or_default();
             let names = self.names(repo, &commit, &references);
@@ -160,7 +171,9 @@ impl Scan {
     /// Branches and tags, with the commits for which they stand.
     fn references(&mut self, folder: &Path) -> io::Result<Vec<(String, Commit, Timestamp)>> {
         let mut places = Vec::new();
-        self.walk(&folder.join("refs"), "", folder, false, &mut |name, place| places.push((name, place)))?;
+        self.walk(&folder.join("refs"), "", folder, Hidden::Taken, &mut |name, place| {
+            places.push((name, place));
+        })?;
         let mut found = Vec::new();
         for (name, place) in places {
             let text = fs::read_to_string(&place.at).unwrap_or_default();
@@ -197,7 +210,7 @@ impl Scan {
         folder: &Path,
         prefix: &str,
         within: &Path,
-        skips_hidden: bool,
+        hidden: Hidden,
         each: &mut dyn FnMut(String, Place),
     ) -> io::Result<()> {
         for entry in sorted_if_there(folder)? {
@@ -207,7 +220,7 @@ impl Scan {
                 continue;
             };
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
-            if skips_hidden && name.starts_with('.') {
+            if hidden == Hidden::Skipped && name.starts_with('.') {
                 self.skipped.push(format!("{}: hidden", at.display()));
             } else if !is_path(&path) {
                 self.refuse(&at, "no lock file can have this name");
@@ -219,7 +232,7 @@ impl Scan {
             } else if path.matches('/').count() >= MAX_DEPTH {
                 self.refuse(&at, "it lies too deep");
             } else {
-                self.walk(&at, &path, within, skips_hidden, each)?;
+                self.walk(&at, &path, within, hidden, each)?;
             }
         }
         Ok(())

@@ -1,27 +1,96 @@
-//! What a directory holds, taken in and pinned.
+//! Directories of models that other programs have written: what they hold is taken in, and told as a lock pins it.
+
+mod scan;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
-
-use super::super::super::exit::{Exit, Failure};
-use super::super::super::transfer::{self, Watcher};
-use super::super::super::{print, reach};
-use super::super::{DRY_RUN, conclude, resolve};
-use super::scan::{Place, Scan, State};
+use super::exit::{Exit, Failure, io_failure};
+use super::transfer::{self, Watcher};
+use super::{print, reach};
 use crate::admin::control::{Brought, Command, Found, MAX_WANTED, Wanted};
 use crate::cache::{self, Offered, Source};
 use crate::config::Config;
 use crate::model::{Digest, Hub, Standing};
 use crate::transfer::ModelName;
+use crate::transfer::layout::{Layout, repo_of_folder};
 use crate::transfer::lock::{Lock, Locked, LockedFile, Origin};
+pub use scan::{Hidden, Scan};
+use scan::{Place, State};
+
+/// The directory that somebody has named, without links.
+pub fn real(given: &Path) -> Result<PathBuf, Failure> {
+    fs::canonicalize(given).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(Exit::NoInput, format!("there is no {}", given.display())),
+        _ => unreadable(given, &error),
+    })
+}
+
+/// Says that something cannot be read.
+pub fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    io_failure(format_args!("{} cannot be read", path.display()), error)
+}
+
+/// How a directory is laid out.
+pub fn layout(folder: &Path) -> Result<Layout, Failure> {
+    let names = fs::read_dir(folder).map_err(|error| unreadable(folder, &error))?;
+    let names: Vec<String> =
+        names.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    Ok(Layout::of_directory(names.iter().map(String::as_str)))
+}
+
+/// Where the cache of Hugging Face clients is that a directory of theirs (`HF_HOME`) has; none if it is no such
+/// directory.
+pub fn cache_in(home: &Path) -> Result<Option<PathBuf>, Failure> {
+    let hub = home.join("hub");
+    let has_one = hub.is_dir() && layout(home)? == Layout::Folders && layout(&hub)? == Layout::HfCache;
+    Ok(has_one.then_some(hub))
+}
+
+/// Refuses one model of a cache in place of the cache.
+pub fn not_one_model(source: &Path) -> Result<(), Failure> {
+    match source.file_name().and_then(|name| name.to_str()).and_then(repo_of_folder) {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "{} is one model of a cache directory; name the directory that it is in",
+                source.display()
+            ),
+        )),
+    }
+}
+
+/// Reads which models a cache of Hugging Face clients has.
+pub fn hf_cache(root: &Path) -> Result<Scan, Failure> {
+    scan::hf_cache(root).map_err(|error| unreadable(root, &error))
+}
+
+/// Reads which models of this hub folders `ORG/MODEL/REVISION/PATH` have.
+pub fn folders(root: &Path, hub: Hub, hidden: Hidden) -> Result<Scan, Failure> {
+    scan::folders(root, hub, hidden).map_err(|error| unreadable(root, &error))
+}
+
+/// How an import is done.
+#[derive(Clone, Copy)]
+pub struct Manner {
+    /// Files are only read, and nothing is held or written.
+    pub is_dry: bool,
+    /// Nothing is said but what went wrong.
+    pub is_quiet: bool,
+    /// No progress is shown.
+    pub is_unwatched: bool,
+    /// A lock file is written.
+    pub is_pinned: bool,
+}
 
 /// An import of a directory.
 pub struct Import<'a> {
-    matches: &'a ArgMatches,
     config: &'a Config,
     before: &'a Lock,
-    is_dry: bool,
+    manner: Manner,
     /// Why the hub is asked no more.
     unanswered: Option<String>,
     refused: usize,
@@ -29,13 +98,12 @@ pub struct Import<'a> {
 
 impl<'a> Import<'a> {
     /// Of what this lock has before it.
-    pub fn new(matches: &'a ArgMatches, config: &'a Config, before: &'a Lock) -> Self {
-        let is_dry = matches.get_flag(DRY_RUN);
-        Self { matches, config, before, is_dry, unanswered: None, refused: 0 }
+    pub fn new(config: &'a Config, before: &'a Lock, manner: Manner) -> Self {
+        Self { config, before, manner, unanswered: None, refused: 0 }
     }
 
     fn say(&self, text: &str) {
-        if !transfer::is_quiet(self.matches) {
+        if !self.manner.is_quiet {
             eprintln!("{text}");
         }
     }
@@ -46,12 +114,17 @@ impl<'a> Import<'a> {
         self.refused += 1;
     }
 
-    /// Takes in what was found, and pins it.
-    pub fn directory(mut self, scan: Scan) -> Result<(), Failure> {
+    /// Takes in what was found, and hands to `conclude` what a lock has then. What was not taken is a failure all the
+    /// same.
+    pub fn directory(
+        mut self,
+        scan: Scan,
+        conclude: impl FnOnce(&Lock) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         scan.skipped.iter().for_each(|skipped| self.say(&format!("{skipped}; skipped")));
         scan.refused.iter().for_each(|refused| self.refuse(refused));
         if scan.states.is_empty() && self.refused == 0 {
-            let why = "there are no models in it; `hubcache lock import --help` tells what it may be";
+            let why = "there are no models in it; the same command with --help tells what it may be";
             return Err(Failure::new(Exit::NoInput, why));
         }
         let lists: Vec<Option<BTreeSet<String>>> =
@@ -60,7 +133,7 @@ impl<'a> Import<'a> {
         for (state, list) in states.iter_mut().zip(&lists) {
             self.drop_unlisted(state, list.as_ref());
         }
-        let taken = if self.is_dry { self.examined(&states) } else { self.taken(&states)? };
+        let taken = if self.manner.is_dry { self.examined(&states) } else { self.taken(&states)? };
         let mut after = self.before.clone();
         for ((state, list), files) in states.iter().zip(lists).zip(taken) {
             if files.is_empty() {
@@ -71,7 +144,7 @@ impl<'a> Import<'a> {
             }
             self.tell_unlisted(state, list.is_some());
         }
-        conclude(self.matches, self.before, &after)?;
+        conclude(&after)?;
         match self.refused {
             0 => Ok(()),
             count => {
@@ -91,7 +164,7 @@ impl<'a> Import<'a> {
             let left_out = locked.left_out.as_ref().filter(|_| is_same)?;
             Some(locked.files.keys().chain(left_out).cloned().collect())
         });
-        if known.is_some() || self.is_dry || self.unanswered.is_some() {
+        if known.is_some() || self.manner.is_dry || self.unanswered.is_some() {
             return known;
         }
         let name = ModelName { revision: commit.as_str().to_owned(), ..state.names[0].clone() };
@@ -121,8 +194,7 @@ impl<'a> Import<'a> {
     fn taken(&mut self, states: &[State]) -> Result<Vec<Vec<(String, LockedFile)>>, Failure> {
         let found: Vec<Found> = states.iter().flat_map(found).collect();
         let total = states.iter().flat_map(|s| s.files.values()).map(|place| place.size).sum();
-        let quiet = transfer::is_quiet(self.matches) || self.matches.get_flag("json");
-        let mut watcher = Watcher::new(quiet, total).saying("taken");
+        let mut watcher = Watcher::new(self.manner.is_unwatched, total).saying("taken");
         let mut brought = transfer::take(self.config, &found, &mut watcher)?.into_iter();
         let mut all = Vec::new();
         for state in states {
@@ -130,7 +202,7 @@ impl<'a> Import<'a> {
             for ((path, place), brought) in state.files.iter().zip(brought.by_ref()) {
                 match brought {
                     Brought { entry: Some(entry), trouble: None, .. } => {
-                        files.push((path.clone(), resolve::pinned(&entry)));
+                        files.push((path.clone(), LockedFile::of(&entry)));
                     }
                     Brought { trouble, .. } => {
                         self.refuse_file(state, path, place, &trouble.unwrap_or_default())
@@ -215,7 +287,8 @@ impl<'a> Import<'a> {
     }
 
     fn tell_unlisted(&self, state: &State, is_listed: bool) {
-        if is_listed || state.commit.is_none() || self.is_dry {
+        let Manner { is_dry, is_pinned, .. } = self.manner;
+        if is_listed || state.commit.is_none() || is_dry || !is_pinned {
             return;
         }
         let name = &state.names[0];
