@@ -112,16 +112,8 @@ pub fn command() -> Command {
     let import = sub("import", import::ABOUT, import::LONG_ABOUT, import::EXAMPLES)
         .args(import::args())
         .args([dry_run(), changes()]);
-    let with_lock = |command: Command| {
-        let lock = Arg::new(LOCK)
-            .long(LOCK)
-            .value_name("FILE")
-            .value_parser(clap::value_parser!(PathBuf))
-            .default_value(DEFAULT)
-            .help("The lock file")
-            .display_order(0);
-        flags::add(command.arg(lock).arg(transfer::quiet_arg()), Scope::Store)
-    };
+    let with_lock =
+        |command: Command| flags::add(command.arg(arg()).arg(transfer::quiet_arg()), Scope::Store);
     let diff = flags::add(diff.arg(transfer::quiet_arg()), Scope::Store);
     Command::new(LOCK)
         .about("The file that pins every byte of models")
@@ -133,6 +125,17 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommands([add, update, import, remove, check].map(with_lock))
         .subcommand(diff)
+}
+
+/// The argument with the file.
+pub fn arg() -> Arg {
+    Arg::new(LOCK)
+        .long(LOCK)
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .default_value(DEFAULT)
+        .help("The lock file")
+        .display_order(0)
 }
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -173,7 +176,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Lock, Failure> {
         .map_err(|why| Failure::new(Exit::Data, format!("{} is no lock file: {why}", path.display())))
 }
 
-fn path(matches: &ArgMatches) -> &Path {
+/// The file that is meant.
+pub fn path(matches: &ArgMatches) -> &Path {
     matches.get_one::<PathBuf>(LOCK).map_or(Path::new(DEFAULT), PathBuf::as_path)
 }
 

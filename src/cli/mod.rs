@@ -9,10 +9,12 @@ mod config;
 mod directory;
 mod exit;
 mod explain;
+mod export;
 mod faults;
 mod flags;
 mod history;
 mod holdings;
+mod import;
 mod lock;
 mod ls;
 mod own;
@@ -72,6 +74,10 @@ Bring models here, and pin every byte of them:
   hubcache lock add hf:acme/tiny
   hubcache preload --lock hubcache.lock
 
+Carry them to where there is no network, or no hubcache:
+  hubcache export --lock hubcache.lock --hf-cache /mnt/disk/hub
+  hubcache import --hf-cache ~/.cache/huggingface/hub
+
 Run a test suite against exactly these bytes, with no network:
   hubcache run --lock hubcache.lock -- pytest
 
@@ -125,6 +131,8 @@ fn command() -> Command {
             verify::command(),
             preload::command(),
             lock::command(),
+            export::command(),
+            import::command(),
             check_model::command(),
             run::command(),
             settings::command(),
@@ -150,6 +158,8 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("verify", m)) => verify::run(m),
         Some(("preload", m)) => preload::run(m),
         Some((lock::LOCK, m)) => lock::run(m),
+        Some(("export", m)) => export::run(m),
+        Some(("import", m)) => import::run(m),
         Some((check_model::NAME, m)) => check_model::run(m),
         Some(("settings", m)) => settings::run(m),
         Some(("history", m)) => history::run(m),

@@ -283,40 +283,50 @@ impl Watcher {
     }
 
     fn moves(&mut self, files: &[Wanted], moving: Moving) {
+        self.is_at(moving.at, &files[moving.at].path, moving.arrived_bytes, moving.size_bytes);
+    }
+
+    /// Shows how far the file of this number and name is.
+    pub fn is_at(&mut self, number: usize, name: &str, done_bytes: u64, size_bytes: Option<u64>) {
         let Shown::Bars(bars, total) = &self.shown else { return };
-        let bar = self.bars.entry(moving.at).or_insert_with(|| {
-            let bar = ProgressBar::new(0).with_style(style(&files[moving.at].path));
+        let bar = self.bars.entry(number).or_insert_with(|| {
+            let bar = ProgressBar::new(0).with_style(style(name));
             bars.insert_before(total, bar)
         });
-        if let Some(size) = moving.size_bytes {
+        if let Some(size) = size_bytes {
             bar.set_length(size);
         }
-        total.inc(moving.arrived_bytes.saturating_sub(bar.position()));
-        bar.set_position(moving.arrived_bytes);
+        total.inc(done_bytes.saturating_sub(bar.position()));
+        bar.set_position(done_bytes);
     }
 
     fn ends(&mut self, files: &[Wanted], file: &Brought) {
         let size = file.entry.as_ref().map_or(0, |entry| entry.size);
-        match &self.shown {
-            Shown::Bars(_, total) => {
-                let bar = self.bars.remove(&file.at);
+        let how = if file.was_held { "held already" } else { self.done };
+        let Wanted { repo, path, .. } = &files[file.at];
+        let line = format!("{repo}/{path}: {}, {how}", print::size(size));
+        let to_come = if file.was_held { 0 } else { size };
+        self.has_ended(file.at, to_come, Some(line).filter(|_| file.trouble.is_none()));
+    }
+
+    /// Shows that a file has ended, of which so many bytes were to come; where there are no bars, by this line.
+    pub fn has_ended(&mut self, number: usize, to_come_bytes: u64, line: Option<String>) {
+        match (&self.shown, line) {
+            (Shown::Bars(_, total), _) => {
+                let bar = self.bars.remove(&number);
                 let seen = bar.as_ref().map_or(0, ProgressBar::position);
-                if !file.was_held {
-                    total.inc(size.saturating_sub(seen));
-                }
+                total.inc(to_come_bytes.saturating_sub(seen));
                 if let Some(bar) = bar {
                     bar.finish_and_clear();
                 }
             }
-            Shown::Lines if file.trouble.is_none() => {
-                let how = if file.was_held { "held already" } else { self.done };
-                eprintln!("{}/{}: {}, {how}", files[file.at].repo, files[file.at].path, print::size(size));
-            }
-            Shown::Lines | Shown::Nothing => {}
+            (Shown::Lines, Some(line)) => eprintln!("{line}"),
+            (Shown::Lines | Shown::Nothing, _) => {}
         }
     }
 
-    fn close(&mut self) {
+    /// Shows nothing any more.
+    pub fn close(&mut self) {
         if let Shown::Bars(_, total) = &self.shown {
             total.finish_and_clear();
         }

@@ -48,6 +48,16 @@ pub fn repo_of_folder(name: &str) -> Option<Repo> {
     ModelName::new(Hub::HuggingFace, Repo { kind, id }, "main").ok().map(|name| name.repo)
 }
 
+/// The name of the folder in which a cache of Hugging Face keeps the files of a repository.
+pub fn folder_of_repo(repo: &Repo) -> String {
+    let kind = match repo.kind {
+        RepoKind::Model => "models",
+        RepoKind::Dataset => "datasets",
+        RepoKind::Space => "spaces",
+    };
+    format!("{kind}--{}", repo.id.replace('/', "--"))
+}
+
 /// What the hub promised of a blob that a cache of Hugging Face keeps under this name, which is the entity tag that
 /// the hub gave it; `None` for a tag that is no digest.
 pub fn promise_of_blob(name: &str) -> Option<Promise> {
@@ -110,6 +120,9 @@ mod tests {
             (".locks", None),
         ] {
             assert_eq!(repo_of_folder(folder).map(|repo| repo.to_string()).as_deref(), want, "{folder}");
+        }
+        for folder in ["models--acme--tiny", "models--gpt2", "datasets--acme--d-1.0_x", "spaces--acme--s"] {
+            assert_eq!(repo_of_folder(folder).map(|repo| folder_of_repo(&repo)).as_deref(), Some(folder));
         }
         assert_eq!(Layout::of_directory([".locks", "models--gpt2"].into_iter()), Layout::HfCache);
         assert_eq!(Layout::of_directory(["acme"].into_iter()), Layout::Folders);

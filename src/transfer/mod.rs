@@ -8,6 +8,7 @@ pub mod hermeto;
 pub mod layout;
 pub mod lock;
 mod named;
+pub mod outline;
 mod pins;
 mod recorded;
 mod select;

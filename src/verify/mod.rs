@@ -38,19 +38,19 @@ impl Digester {
     /// [`Digester::needs_size`] says so, else a promised git blob id counts as not computed.
     pub fn new(promises: &[Promise], size: Option<u64>) -> Self {
         let promised = |f: fn(&Digest) -> bool| promises.iter().any(|p| f(&p.digest));
-        let git_sha1 = size.filter(|_| promised(|d| matches!(d, Digest::GitSha1(_)))).map(|size| {
-            let mut hash = Sha1::new();
-            hash.update(format!("blob {size}\0"));
-            hash
-        });
         Self {
-            sha256: sha2::Sha256::new(),
-            git_sha1,
+            git_sha1: size.filter(|_| Self::needs_size(promises)).map(git_blob),
             md5: promised(|d| matches!(d, Digest::Md5(_))).then(Md5::new),
             crc32c: promised(|d| matches!(d, Digest::Crc32c(_))).then_some(0),
+            sha256: sha2::Sha256::new(),
             length: 0,
             beginning: Vec::new(),
         }
+    }
+
+    /// A digester for a file of this size of which nothing is promised, and which is to be called by its git blob id.
+    pub fn naming(size: u64) -> Self {
+        Self { git_sha1: Some(git_blob(size)), ..Self::new(&[], None) }
     }
 
     /// Takes the next bytes of the file.
@@ -81,6 +81,13 @@ impl Digester {
             beginning: self.beginning,
         }
     }
+}
+
+/// The beginning of what a git blob id hashes.
+fn git_blob(size: u64) -> Sha1 {
+    let mut hash = Sha1::new();
+    hash.update(format!("blob {size}\0"));
+    hash
 }
 
 /// What a file was found to be.
