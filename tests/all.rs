@@ -29,6 +29,9 @@ mod differential;
 mod down;
 #[cfg(feature = "real-clients")]
 mod egress;
+mod exports;
+#[cfg(feature = "real-clients")]
+mod exports_to_clients;
 mod faults;
 mod fills;
 #[cfg(feature = "real-clients")]

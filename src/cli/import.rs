@@ -7,9 +7,8 @@ use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Command};
 use super::directory::{self, Hidden, Import, Manner, Scan};
 use super::exit::Failure;
 use super::flags::{self, Scope};
-use super::lock::{self, diff};
 use super::ls::json_arg;
-use super::transfer;
+use super::{lock, transfer};
 use crate::model::Hub;
 use crate::transfer::lock::Lock;
 
@@ -99,21 +98,16 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
 
 fn of_directory(matches: &ArgMatches, scan: Scan) -> Result<(), Failure> {
     let config = flags::load(matches, Scope::Store)?.config;
-    let lock_file = matches.get_one::<PathBuf>(lock::LOCK).filter(|file| file.exists());
-    let before = lock_file.map_or_else(|| Ok(Lock::default()), |file| lock::read(file))?;
+    let lock_file = matches.get_one::<PathBuf>(lock::LOCK).map(PathBuf::as_path);
+    let before = lock_file.map_or_else(|| Ok(Lock::default()), lock::read_if_there)?;
     let (is_quiet, as_json) = (transfer::is_quiet(matches), matches.get_flag("json"));
-    let lock_file = matches.get_one::<PathBuf>(lock::LOCK);
     let manner = Manner {
         is_dry: matches.get_flag(DRY_RUN),
         is_quiet,
         is_unwatched: is_quiet || as_json,
         is_pinned: lock_file.is_some(),
     };
-    Import::new(&config, &before, manner).directory(scan, |after| {
-        diff::show(&before, after, as_json, is_quiet)?;
-        match lock_file {
-            Some(file) if !manner.is_dry && !(before == *after && file.exists()) => lock::write(file, after),
-            _ => Ok(()),
-        }
-    })
+    let file = lock_file.filter(|_| !manner.is_dry);
+    Import::new(&config, &before, manner)
+        .directory(scan, |after| lock::replace(file, &before, after, as_json, is_quiet))
 }

@@ -217,14 +217,34 @@ pub fn write(path: &Path, lock: &Lock) -> Result<(), Failure> {
 
 /// Shows what changes between two locks, and writes the second unless that was not wanted.
 fn conclude(matches: &ArgMatches, before: &Lock, after: &Lock) -> Result<(), Failure> {
-    diff::show(before, after, matches.get_flag("json"), transfer::is_quiet(matches))?;
     let only_shown = matches.try_get_one::<bool>(DRY_RUN).ok().flatten().copied().unwrap_or(false);
-    if only_shown || before == after && path(matches).exists() { Ok(()) } else { write(path(matches), after) }
+    let file = Some(path(matches)).filter(|_| !only_shown);
+    replace(file, before, after, matches.get_flag("json"), transfer::is_quiet(matches))
+}
+
+/// Shows what changes between two locks, and writes the second to `file` if there is one.
+pub fn replace(
+    file: Option<&Path>,
+    before: &Lock,
+    after: &Lock,
+    as_json: bool,
+    is_quiet: bool,
+) -> Result<(), Failure> {
+    diff::show(before, after, as_json, is_quiet)?;
+    match file {
+        Some(file) if before != after || !file.exists() => write(file, after),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a lock file that need not be there.
+pub fn read_if_there(file: &Path) -> Result<Lock, Failure> {
+    if file.exists() { read(file) } else { Ok(Lock::default()) }
 }
 
 fn add(matches: &ArgMatches) -> Result<(), Failure> {
     let config = flags::load(matches, Scope::Store)?.config;
-    let before = if path(matches).exists() { read(path(matches))? } else { Lock::default() };
+    let before = read_if_there(path(matches))?;
     let choice = Choice::of(matches)?;
     let mut after = before.clone();
     for name in models(matches)? {

@@ -258,7 +258,7 @@ mod tests {
             assert!(Outline::tree(&of("moz")).is_err(), "{revision}");
         }
         let mut absent = lock(&[("hf:acme/tiny", A, files)]);
-        absent.models.values_mut().for_each(|locked| drop(locked.absent.insert("../../x".to_owned())));
+        absent.models.values_mut().for_each(|locked| locked.absent = ["../../x".to_owned()].into());
         assert!(matches!(Outline::hf_cache(&absent), Err(BadOutline::Name(_))));
         // The same folder would be that of another repository.
         assert!(matches!(Outline::hf_cache(&lock(&[("hf:a--b", A, files)])), Err(BadOutline::Name(_))));

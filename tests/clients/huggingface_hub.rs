@@ -23,6 +23,8 @@ pub enum Reach<'a> {
         /// The certificate that is trusted, and no other.
         ca: &'a Path,
     },
+    /// Nobody is asked: everything is in this cache directory.
+    Cache(&'a Path),
 }
 
 impl<'a> From<&'a str> for Reach<'a> {
@@ -41,6 +43,7 @@ impl Reach<'_> {
     fn tell(self, command: &mut Command) {
         match self {
             Self::Endpoint(url) => command.env("HF_ENDPOINT", url),
+            Self::Cache(dir) => command.env("HF_HUB_CACHE", dir).env("HF_HUB_OFFLINE", "1"),
             Self::Proxy { url, ca } => {
                 command.env("HTTPS_PROXY", url).env("REQUESTS_CA_BUNDLE", ca).env("SSL_CERT_FILE", ca)
             }

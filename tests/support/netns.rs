@@ -36,9 +36,17 @@ pub fn add_address(address: &str) {
 /// # Panics
 /// When the system refuses.
 pub fn mount(file: &Path, path: &str) {
+    own_mounts();
+    run("mount", &["--bind", file.to_str().expect("a path in UTF-8"), path]);
+}
+
+/// Lets the calling thread, and what it starts, mount what nobody else sees. It is gone with the last of them.
+///
+/// # Panics
+/// When the system refuses.
+pub fn own_mounts() {
     unshare(CLONE_NEWNS | CLONE_FS);
     run("mount", &["--make-rprivate", "/"]);
-    run("mount", &["--bind", file.to_str().expect("a path in UTF-8"), path]);
 }
 
 /// Gives the calling thread namespaces of its own.
@@ -59,7 +67,11 @@ fn ip(arguments: &str) {
     run("ip", &arguments.split(' ').collect::<Vec<_>>());
 }
 
-fn run(program: &str, arguments: &[&str]) {
+/// Runs a program of the system.
+///
+/// # Panics
+/// When it fails.
+pub fn run(program: &str, arguments: &[&str]) {
     let done = Command::new(program).args(arguments).output().expect("the program is there");
     assert!(done.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
 }

@@ -10,7 +10,7 @@ use super::super::directory::{self, Hidden, Import, Manner, unreadable};
 use super::super::exit::{Exit, Failure};
 use super::super::flags::{self, Scope};
 use super::super::transfer::{self, Choice};
-use super::{DRY_RUN, conclude, path, read, resolve};
+use super::{DRY_RUN, conclude, path, read_if_there, resolve};
 use crate::config::Config;
 use crate::model::Hub;
 use crate::transfer::layout::Layout;
@@ -68,7 +68,7 @@ pub fn args() -> [Arg; 3] {
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let config = flags::load(matches, Scope::Store)?.config;
-    let before = if path(matches).exists() { read(path(matches))? } else { Lock::default() };
+    let before = read_if_there(path(matches))?;
     let given = matches.get_one::<PathBuf>(SOURCE).expect("clap requires it");
     let scan = match layout(matches, directory::real(given)?)? {
         (Layout::Hermeto, file) => return of_hermeto(matches, &config, &before, &file),
