@@ -67,6 +67,8 @@
 //! - **Lock** ([`transfer::lock::Lock`]): the file that pins every byte of models. **Frozen** ([`proxy::Frozen`]): served
 //!   from a lock alone; what is asked for beyond it is a **lack**, or where it is **recorded** ([`transfer::Recorded`])
 //!   comes from the hub.
+//! - **Outline** ([`transfer::outline::Outline`]): where the files of a lock are in a directory for other tools. A **content**
+//!   is bytes with all the files that have them.
 //! - **Owner**: the one process that has a data directory open. **Session** ([`admin::control::Opened`]): what it
 //!   serves from a lock, on a listener of its own, for one run of a program.
 //! - **View** ([`cache::View`]): how a branch is read, as the hub said last or, while no hub can be asked, as the commit

@@ -4,6 +4,7 @@ mod content;
 mod directory;
 mod folder;
 mod intake;
+mod place;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,9 @@
 //! come out of the store once, hashed on their way, and where else they belong they are shared with the first file or
 //! copied from it. Damage ends the command with 65 and names the files, which are not there then; the others are.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -65,7 +67,7 @@ pub fn run(export: &Export<'_>, kind: Kind, dir: &Path) -> Result<(), Failure> {
     missing(export, &outline.models)?;
     let folder = Folder::open(dir)?;
     let contents = contents(&outline);
-    let total_bytes = contents.iter().map(|content| content.size).fold(0, u64::saturating_add);
+    let total_bytes = outline.files.iter().map(|laid| laid.size).fold(0, u64::saturating_add);
     let mut watcher = Watcher::new(export.is_quiet || export.as_json, total_bytes);
     let mut writer = Writer::new(&folder, &mut watcher);
     let mut to_come = Vec::new();
@@ -75,12 +77,31 @@ pub fn run(export: &Export<'_>, kind: Kind, dir: &Path) -> Result<(), Failure> {
         }
     }
     intake::fetch(export.config, &to_come, &mut writer)?;
+    let done = writer.end();
     // A name for a commit of which a file lacks would promise what is not there.
-    if writer.done.damaged.is_empty() {
-        writer.note(&outline.notes)?;
+    if done.damaged.is_empty() {
+        for (path, text) in &outline.notes {
+            note(&folder, path, text).map_err(|error| {
+                let at = dir.join(path);
+                Failure::new(Exit::CantCreate, format!("{} cannot be written: {error}", at.display()))
+            })?;
+        }
     }
-    writer.close();
-    report(export, dir, &outline, &writer.done, total_bytes)
+    report(export, dir, &outline, &done, total_bytes)
+}
+
+/// Writes what clients note, unless it is there.
+fn note(folder: &Folder, path: &str, text: &str) -> io::Result<()> {
+    let says_so = |file: File| {
+        let mut buffer = vec![0; text.len() + 1];
+        matches!(file.read_at(&mut buffer, 0), Ok(count) if buffer[..count] == *text.as_bytes())
+    };
+    if folder.read(path)?.is_some_and(says_so) {
+        return Ok(());
+    }
+    let mut half = folder.begin()?;
+    half.file().write_all(text.as_bytes())?;
+    half.place(path).map(drop)
 }
 
 /// Tells what was done.
@@ -98,7 +119,7 @@ fn report(
         if export.as_json {
             let left_out: Vec<String> = outline.left_out.iter().map(ToString::to_string).collect();
             let object = json!({
-                "directory": dir,
+                "directory": dir.to_string_lossy(),
                 "files": files,
                 "written": written,
                 "kept": kept,

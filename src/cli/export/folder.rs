@@ -48,9 +48,9 @@ impl Folder {
         Ok(Self { top, path: path.to_owned() })
     }
 
-    /// Where something in it is, for people.
-    pub fn shown(&self, path: &str) -> String {
-        self.path.join(path).display().to_string()
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The regular file that is at a path, if there is one that can be read.
