@@ -114,6 +114,21 @@ impl Scene {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
+    /// Changes one byte of a file as it is stored.
+    fn damage(&mut self, bytes: &[u8]) {
+        // The server takes the directory from whoever has served the commands until now, and leaves it.
+        self.daemon.restart();
+        assert!(self.daemon.terminate().success());
+        let volume = self.daemon.data().join("volumes/blobs-0001.redb");
+        let mut content = fs::read(&volume).unwrap();
+        let needle = &bytes[1000..1032];
+        let places = content.windows(needle.len()).enumerate().filter(|(_, w)| *w == needle);
+        let places: Vec<usize> = places.map(|(at, _)| at).collect();
+        assert!(!places.is_empty(), "the bytes are stored as they are");
+        places.into_iter().for_each(|at| content[at] ^= 1);
+        fs::write(&volume, content).unwrap();
+    }
+
     /// Where the file of the repository is that is called by this digest.
     fn blob(&self, dir: &Path, digest: &str) -> PathBuf {
         dir.join("models--acme--tiny/blobs").join(digest)
@@ -289,14 +304,8 @@ fn what_is_not_held_is_named_before_anything_is_written() {
 
 #[test]
 fn what_is_damaged_is_named_and_not_written_and_the_rest_is() {
-    let scene = Scene::held();
-    let volume = scene.daemon.data().join("volumes/blobs-0001.redb");
-    let mut content = fs::read(&volume).unwrap();
-    let needle = &noise(2, 300_000)[1000..1032];
-    let at =
-        content.windows(needle.len()).position(|w| w == needle).expect("the bytes are stored as they are");
-    content[at] ^= 1;
-    fs::write(&volume, content).unwrap();
+    let mut scene = Scene::held();
+    scene.damage(&noise(2, 300_000));
     let dir = scene.path("hub");
     let shown = told(scene.export("--hf-cache", &dir), 65);
     assert!(shown.contains("hf:acme/tiny@main/onnx/copy.onnx") && shown.contains("damaged"), "{shown}");

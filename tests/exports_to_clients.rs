@@ -69,9 +69,12 @@ fn is_used_offline(client: HuggingFaceHub) {
     let proposed =
         client.snapshot(offline, &home, Repository::model(MODEL).at("refs/pr/1")).expect("a proposal");
     assert!(proposed.keys().eq(["config.json", "w.bin"]), "{:?}", proposed.keys());
-    let pinned =
-        client.snapshot(offline, &home, Repository::model(MODEL).at(&scene.commit)).expect("a commit");
-    assert!(pinned == whole);
+    let pinned = client.snapshot(offline, &home, Repository::model(MODEL).at(&scene.commit));
+    // 1.33 asks the hub for the list of a commit that is named as such, offline too, unless it has noted it itself.
+    match client {
+        HuggingFaceHub("1.33.0") => assert!(pinned.expect_err("a question").stderr.contains("/tree/")),
+        HuggingFaceHub(_) => assert!(pinned.expect("a commit") == whole),
+    }
     assert_eq!(client.snapshot(offline, &home, DATASET).expect("a data set").len(), 2);
     let paths = ["config.json", "odd names/a b#c+d%é 😀.txt", "onnx/copy.onnx"];
     let fetched = client.fetch(offline, &home, MODEL, &paths).expect("single files");
