@@ -190,7 +190,10 @@ mod tests {
     use crate::model::Commit;
     use crate::transfer::lock::LockedFile;
 
-    fn lock(models: &[(&str, &str, &[(&str, u8, Origin)])]) -> Lock {
+    /// A path, what its bytes are, and from where that is known.
+    type File = (&'static str, u8, Origin);
+
+    fn lock(models: &[(&str, &str, &[File])]) -> Lock {
         let mut lock = Lock::default();
         for (name, commit, files) in models {
             let files = files.iter().map(|(path, n, from)| {
