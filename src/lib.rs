@@ -86,6 +86,10 @@
 //!   ([`model::Snapshot`]) is all of it at one moment, under a signature that was found good.
 //! - **Announcement** ([`remote_settings::Announcement`]): what the difference of two snapshots says of a model. A
 //!   **renewal** ([`model::Renewal`]) is the job that follows from it; after it the old revision is **superseded**.
+//! - **Need** ([`model::Needed`]): a repository at a revision that a record names for a feature of Firefox, and with what
+//!   weights that runs it.
+//! - **Part** ([`model::LockedPart`]): bytes of Remote Settings that a lock pins: a snapshot, a chain, what a server says of
+//!   itself. It is kept as a file under its digest, beside the state that is told to clients.
 //! - **Fault** ([`faults::Fault`]): what goes wrong with an answer because a **rule** wants it. The **spoiler**
 //!   ([`faults::Spoiler`]) stands before a server and makes it so; it has no store.
 //! - **Outcome** ([`model::Outcome`]): how a request ended; the log field, the metric label and `Cache-Status`.

@@ -1,12 +1,12 @@
 //! What is held of a target: its files, and what leads to them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::exit::Failure;
 use super::reach::{self, Event};
 use crate::admin::control::{self, Answer, Reference, Row, Selector};
 use crate::config::Config;
-use crate::model::{EntryKey, RefKey, Sha256};
+use crate::model::{EntryKey, Hub, RefKey, Resource, Sha256};
 use crate::transfer::ModelName;
 
 /// What a command told.
@@ -45,6 +45,9 @@ impl Holdings {
             | Event::Progress(_)
             | Event::Status(_)
             | Event::Settings(_)
+            | Event::Needed(_)
+            | Event::Locked(_)
+            | Event::Attached(..)
             | Event::Happened(_)
             | Event::Resolved(_)
             | Event::Listed(_)
@@ -110,4 +113,13 @@ pub fn held(
         found.entry(row.key.path).or_default().insert(row.entry.blob);
     }
     Ok(found)
+}
+
+/// The files that are held of Remote Settings, each as a lock names it.
+pub fn held_settings(config: &Config) -> Result<HashMap<Resource, Row>, Failure> {
+    let root = config.upstream.roots.root(Hub::Settings);
+    let selector = Selector { hub: Some(Hub::Settings), ..Selector::default() };
+    let held = Holdings::read(config, control::Command::Ls { selector })?;
+    let ours = held.files.into_iter().filter(|row| row.key.root == *root);
+    Ok(ours.map(|row| (row.key.resource(), row)).collect())
 }

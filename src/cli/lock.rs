@@ -28,7 +28,8 @@ const DRY_RUN: &str = "dry-run";
 const LONG_ABOUT: &str = "\
 A lock file pins every byte of the models that a project uses: for each model the commit for which its revision stood, \
 and for each file its size, its SHA-256 and from where that is known. It is sorted and has a line for each file, so it can \
-be reviewed in a pull request. `hubcache preload --lock FILE` brings here what it pins.";
+be reviewed in a pull request. `hubcache preload --lock FILE` brings here what it pins, and `hubcache preload --firefox \
+--lock FILE` pins what the AI of Firefox needs, signed collections of Remote Settings among it.";
 
 const ADD: &str = "\
 Pin models. Large files of Hugging Face are pinned by the digest that the hub gives, without fetching them; small ones, \
@@ -40,8 +41,8 @@ Ask the hubs for what the revisions stand now, and pin that. What has moved is s
 model that has not, no byte changes. Files are chosen by the patterns that the file has.";
 
 const CHECK: &str = "\
-Compare what is held with the lock file: whether each file is here, with the bytes that are pinned. Every byte is read, \
-unless --quick is given. It ends with 65 when something is missing or differs, and lists it.";
+Compare what is held with the lock file: whether each file is here, with the bytes that are pinned, and each part of Remote \
+Settings. Every byte is read, unless --quick is given. It ends with 65 when something is missing or differs, and lists it.";
 
 const DIFF: &str = "\
 Compare two lock files, or two revisions of models: which files were added, removed or changed.";
@@ -65,7 +66,8 @@ pub fn command() -> Command {
             .help("Only show what would change")
             .display_order(0)
     };
-    let changes = || json_arg("Print an object with the models that changed: from, to, and their files");
+    let changes =
+        || json_arg("Print an object with what changed: models (from, to, and their files), settings");
     let add = sub("add", "Pin models", ADD, "  hubcache lock add hf:acme/tiny@main --include '*.json'\n  hubcache lock add moz:acme/tiny@v1.0 --dtype q8")
         .arg(models().required(true))
         .args(transfer::choice_args())

@@ -1,31 +1,46 @@
 //! `hubcache preload`: brings models here before anybody asks for them.
 
-use std::collections::BTreeSet;
-use std::io::{self, Write};
+mod announced;
+mod firefox;
+mod needs;
+mod outcome;
+mod pinning;
+mod plan;
+
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::exit::{Exit, Failure, output};
+use super::exit::{Exit, Failure};
 use super::flags::{self, Scope};
-use super::holdings::{Holdings, held, selector};
+use super::holdings::{Holdings, held_settings, selector};
 use super::lock;
 use super::ls::json_arg;
-use super::print::{self, Table};
 use super::reach;
 use super::transfer::{self, Choice, Watcher};
-use crate::admin::control::{self, Brought, Wanted};
+use crate::admin::control::{self, Selector, Wanted};
 use crate::config::Config;
-use crate::model::{Digest, Sha256};
-use crate::transfer::ModelName;
+use crate::model::{Hub, LockedSettings, Resource};
 use crate::transfer::lock::Lock;
+use plan::Planned;
 
 const LONG_ABOUT: &str = "\
-Bring models here before anybody asks for them: those that are named, or everything that a lock file pins. What is held \
-already is not fetched again, so an interrupted preload goes on where it stopped.
+Bring models here before anybody asks for them: those that are named, everything that a lock file pins, or with --firefox \
+what the AI of Firefox needs. What is held already is not fetched again, so an interrupted preload goes on where it stopped.
 
 Revisions that a lock file pins are kept as `hubcache pin` keeps them, whatever is announced; `hubcache unpin` ends that.
+
+With --firefox these are the models, tokenizers and processors that the signed collection ml-inference-options of Remote \
+Settings names, at the announced revisions and with the weights that their records name; and of Remote Settings the \
+collections that are watched, the files attached to them (the runtime among them), the chains of their signatures, and the \
+bundle that a new Firefox begins with. Where its server cannot be asked, what is held of it is taken. --feature narrows the \
+models.
+
+With --firefox and --lock the lock file is written: it need not exist before. Models that are announced no longer are \
+taken out of it and those that people have named stay; models on the command line are pinned as by `hubcache lock add`; the \
+features that it has already are brought with those of --feature. The state of Remote Settings that it pins is kept here, \
+whatever is announced later.
 
 With a server running on the data directory it is that which fetches; without one this command does.";
 
@@ -34,20 +49,30 @@ Examples:
   hubcache preload hf:openai-community/gpt2 --include '*.json' --include model.safetensors
   hubcache preload moz:Mozilla/distilvit@v0.5.0 --dtype q8
   hubcache preload --lock hubcache.lock
-  hubcache preload --plan --lock hubcache.lock";
+  hubcache preload --plan --lock hubcache.lock
+  hubcache preload --firefox --plan
+  hubcache preload --firefox --feature pdfjs-alt-text
+  hubcache preload --firefox --lock lab.lock hf:openai-community/gpt2
+
+It ends with 65 where files are not what is pinned, or parts of Remote Settings are pinned that are not here and that no \
+server has any more; 66 where there is nothing of a name; 69 where Remote Settings is off, or offline with nothing held of \
+it; 75 where something could not be had now.";
 
 const JSON_HELP: &str = "\
 Print an object: files (each with model, path, size, sha256, held, and what went wrong), files_count, total_bytes, \
-to_fetch_bytes, free_bytes, fits";
+to_fetch_bytes, free_bytes, fits; with --firefox also collections, and with --lock what changed in it, as `hubcache lock add` \
+does";
 
 const MODELS: &str = "models";
 const PLAN: &str = "plan";
+const FIREFOX: &str = "firefox";
+const FEATURE: &str = "feature";
 
 pub fn command() -> Command {
     let models = Arg::new(MODELS)
         .value_name("MODEL")
         .action(ArgAction::Append)
-        .required_unless_present(lock::LOCK)
+        .required_unless_present_any([lock::LOCK, FIREFOX])
         .help("Which models: hf:ID[@REVISION] or moz:ORG/MODEL[@REVISION]");
     let plan = Arg::new(PLAN)
         .long(PLAN)
@@ -58,97 +83,83 @@ pub fn command() -> Command {
         .long(lock::LOCK)
         .value_name("FILE")
         .value_parser(clap::value_parser!(PathBuf))
-        .help("Bring what this lock file pins")
+        .help("Bring what this lock file pins; with --firefox, pin in it what is brought")
+        .display_order(0);
+    let firefox = Arg::new(FIREFOX)
+        .long(FIREFOX)
+        .action(ArgAction::SetTrue)
+        .help("Bring what the AI of Firefox needs")
+        .display_order(0);
+    let feature = Arg::new(FEATURE)
+        .long(FEATURE)
+        .value_name("NAME")
+        .action(ArgAction::Append)
+        .requires(FIREFOX)
+        .help("Only models for this feature of Firefox, or for this task")
         .display_order(0);
     let command = Command::new("preload")
         .about("Bring models here before anybody asks for them")
         .long_about(LONG_ABOUT)
         .after_long_help(format!("{}\n\n{EXAMPLES}", transfer::EXPLAINED))
         .arg(models)
-        .arg(lock)
-        .arg(plan)
+        .args([firefox, feature, lock, plan])
         .args(transfer::choice_args())
         .arg(transfer::quiet_arg())
         .arg(json_arg(JSON_HELP));
     flags::add(command, Scope::Store)
 }
 
-/// A file that is to be here.
-struct Planned {
-    model: ModelName,
-    wanted: Wanted,
-    size: Option<u64>,
-    held: bool,
-    /// Whether it may be missing at the hub.
-    is_optional: bool,
-}
-
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let config = flags::load(matches, Scope::Store)?.config;
+    if matches.get_flag(FIREFOX) {
+        return firefox::run(matches, &config);
+    }
     let quiet = transfer::is_quiet(matches);
     let say = |text: &str| {
         if !quiet {
             eprintln!("{text}");
         }
     };
-    let mut plan = Vec::new();
-    if let Some(path) = matches.get_one::<PathBuf>(lock::LOCK) {
-        plan.extend(of_lock(&config, &lock::read(path)?)?);
+    let path = matches.get_one::<PathBuf>(lock::LOCK);
+    let lock = path.map(|path| lock::read(path)).transpose()?.unwrap_or_default();
+    let mut plan = plan::of_lock(&config, &lock)?;
+    let mut lacking = Vec::new();
+    if let Some(settings) = &lock.settings {
+        let (attachments, parts) = plan::of_settings(&config, settings)?;
+        plan.extend(attachments);
+        lacking.extend(parts);
     }
     let choice = Choice::of(matches)?;
     for text in matches.get_many::<String>(MODELS).into_iter().flatten() {
-        plan.extend(of_hub(&config, &transfer::model(text)?, &choice, &say)?);
+        plan.extend(plan::of_hub(&config, &transfer::model(text)?, &choice, &say)?);
     }
-    // Two names of one commit have the same files.
-    let mut seen = BTreeSet::new();
-    plan.retain(|Planned { model, wanted, .. }| {
-        let name = (model.hub, model.repo.clone(), wanted.revision.clone(), wanted.path.clone());
-        seen.insert(name)
-    });
+    plan::once(&mut plan);
     let as_json = matches.get_flag("json");
     if matches.get_flag(PLAN) {
-        return show(&config, &plan, as_json);
+        plan::show(&config, &plan, None, as_json)?;
+        return not_here(&lacking);
     }
-    let files: Vec<Wanted> = plan.iter().map(|file| file.wanted.clone()).collect();
-    let to_come =
-        plan.iter().filter(|file| !file.held).filter_map(|file| file.size).fold(0, u64::saturating_add);
-    let brought = transfer::bring(&config, &files, &mut Watcher::new(quiet || as_json, to_come))?;
-    if let Some(path) = matches.get_one::<PathBuf>(lock::LOCK) {
-        keep(&config, &lock::read(path)?)?;
-    }
-    report(&plan, &brought, as_json, quiet)
+    let brought = transfer::bring(&config, &files(&plan), &mut watcher(quiet || as_json, &plan))?;
+    keep(&config, &lock)?;
+    outcome::report(&plan, &brought, json!({}), as_json, quiet)?;
+    outcome::conclude(&outcome::troubles(&plan, &brought)).and_then(|()| not_here(&lacking))
 }
 
-/// Brings what a lock pins and is not here, and keeps its revisions whatever is announced.
+/// Brings the models that a lock pins and that are not here, and keeps its revisions whatever is announced.
 pub fn bring(config: &Config, lock: &Lock, quiet: bool) -> Result<(), Failure> {
-    let mut plan = of_lock(config, lock)?;
+    let mut plan = plan::of_lock(config, lock)?;
     plan.retain(|file| !file.held);
-    let files: Vec<Wanted> = plan.iter().map(|file| file.wanted.clone()).collect();
-    let to_come = plan.iter().filter_map(|file| file.size).fold(0, u64::saturating_add);
-    let brought = transfer::bring(config, &files, &mut Watcher::new(quiet, to_come))?;
+    let brought = transfer::bring(config, &files(&plan), &mut watcher(quiet, &plan))?;
     keep(config, lock)?;
-    troubles(&plan, &brought)
+    outcome::conclude(&outcome::troubles(&plan, &brought))
 }
 
-/// What a lock file pins.
-fn of_lock(config: &Config, lock: &Lock) -> Result<Vec<Planned>, Failure> {
-    let mut plan = Vec::new();
-    for (model, locked) in &lock.models {
-        let revision = locked.kept_at(model);
-        let held = held(config, model, revision)?;
-        for (path, file) in &locked.files {
-            let wanted = wanted(model, revision, path, Some(file.sha256));
-            let held = held.get(path).is_some_and(|digests| digests.contains(&file.sha256));
-            plan.push(Planned {
-                model: model.clone(),
-                wanted,
-                size: Some(file.size),
-                held,
-                is_optional: false,
-            });
-        }
-    }
-    Ok(plan)
+fn files(plan: &[Planned]) -> Vec<Wanted> {
+    plan.iter().map(|file| file.wanted.clone()).collect()
+}
+
+fn watcher(quiet: bool, plan: &[Planned]) -> Watcher {
+    Watcher::new(quiet, plan::to_come(plan))
 }
 
 /// Pins the revisions of a lock that are not pinned yet.
@@ -160,172 +171,28 @@ fn keep(config: &Config, lock: &Lock) -> Result<(), Failure> {
             reach::execute(config, control::Command::Pin { selector }, |_| {})?;
         }
     }
+    lock.settings.as_ref().map_or(Ok(()), |settings| keep_settings(config, settings))
+}
+
+fn keep_settings(config: &Config, settings: &LockedSettings) -> Result<(), Failure> {
+    let held = held_settings(config)?;
+    for (file, _) in settings.files() {
+        if held.get(&file).is_some_and(|row| row.decided.pinned_at.is_none()) {
+            let (repo, revision) = (Some(file.repo.to_string()), Some(file.revision.as_str().to_owned()));
+            let selector = Selector { hub: Some(Hub::Settings), repo, revision, path: None };
+            reach::execute(config, control::Command::Pin { selector }, |_| {})?;
+        }
+    }
     Ok(())
 }
 
-/// What a hub has of a model.
-fn of_hub(
-    config: &Config,
-    model: &ModelName,
-    choice: &Choice,
-    say: &dyn Fn(&str),
-) -> Result<Vec<Planned>, Failure> {
-    let survey = transfer::survey(config, model, choice, say)?;
-    let revision = survey.commit.as_ref().map_or(model.revision.as_str(), |commit| commit.as_str());
-    let held = held(config, model, revision)?;
-    let chosen = survey.files.into_iter().filter(|file| choice.has(&file.path));
-    let planned = chosen.map(|file| {
-        let sha256 = match file.digest {
-            Some(Digest::Sha256(sha256)) => Some(sha256),
-            _ => None,
-        };
-        Planned {
-            model: model.clone(),
-            held: held.contains_key(&file.path) && model.revision().is_immutable() || file.held.is_some(),
-            wanted: wanted(model, revision, &file.path, sha256),
-            size: file.size,
-            is_optional: !survey.is_complete,
-        }
-    });
-    Ok(planned.collect())
-}
-
-fn wanted(model: &ModelName, revision: &str, path: &str, sha256: Option<Sha256>) -> Wanted {
-    Wanted {
-        hub: model.hub,
-        repo: model.repo.clone(),
-        revision: revision.to_owned(),
-        path: path.to_owned(),
-        sha256,
-    }
-}
-
-/// Shows what would be done.
-fn show(config: &Config, plan: &[Planned], as_json: bool) -> Result<(), Failure> {
-    let total: u64 = plan.iter().filter_map(|file| file.size).fold(0, u64::saturating_add);
-    let to_fetch: u64 =
-        plan.iter().filter(|file| !file.held).filter_map(|file| file.size).fold(0, u64::saturating_add);
-    let free = free_bytes(config);
-    let fits = free.is_none_or(|free| to_fetch <= free);
-    let unknown = plan.iter().filter(|file| !file.held && file.size.is_none()).count();
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut write = || {
-        if as_json {
-            let files: Vec<Value> = plan.iter().map(|file| object(file, file.held)).collect();
-            let summary = json!({
-                "files": files,
-                "files_count": plan.len(),
-                "total_bytes": total,
-                "to_fetch_bytes": to_fetch,
-                "free_bytes": free,
-                "fits": fits,
-            });
-            writeln!(out, "{summary:#}")?;
-            return out.flush();
-        }
-        let mut table = Table::new(&["FILE", "SIZE", "HERE"], &[1]);
-        let mut above = None;
-        for file in plan {
-            if above != Some(&file.model) {
-                table.heading(file.model.to_string());
-                above = Some(&file.model);
-            }
-            let size = file.size.map_or_else(|| "?".to_owned(), print::size);
-            let here = if file.held { "yes" } else { "no" };
-            table.row(vec![format!("  {}", file.wanted.path), size, here.to_owned()]);
-        }
-        table.write(&mut out)?;
-        let of_unknown =
-            if unknown == 0 { String::new() } else { format!(", and {unknown} of unknown size") };
-        let room = match free {
-            Some(free) if fits => format!("; {} are free", print::size(free)),
-            Some(free) => format!("; only {} are free", print::size(free)),
-            None => String::new(),
-        };
-        let (count, size) = (print::count(plan.len() as u64, "file"), print::size(total));
-        writeln!(out, "{count}, {size}; {} to fetch{of_unknown}{room}", print::size(to_fetch))?;
-        out.flush()
-    };
-    output(write())?;
-    match fits {
-        true => Ok(()),
-        false => Err(Failure::new(Exit::Io, "it does not fit on the disk of the data directory")),
-    }
-}
-
-fn object(file: &Planned, held: bool) -> Value {
-    json!({
-        "model": file.model.to_string(),
-        "path": file.wanted.path,
-        "size": file.size,
-        "sha256": file.wanted.sha256,
-        "held": held,
-    })
-}
-
-/// What may be stored on the disk of the data directory; none where the system does not tell.
-fn free_bytes(config: &Config) -> Option<u64> {
-    let dir = config.store.dir.ancestors().find(|dir| dir.exists())?;
-    let disk = rustix::fs::statvfs(dir).ok()?;
-    Some((disk.f_bavail * disk.f_frsize).saturating_sub(config.store.min_free_bytes))
-}
-
-/// Tells what was done, and ends as the worst of it says.
-fn report(plan: &[Planned], brought: &[Brought], as_json: bool, quiet: bool) -> Result<(), Failure> {
-    let is_excused = |at: usize| brought[at].is_missing && plan[at].is_optional;
-    let sizes = |was_held: bool| -> (u64, u64) {
-        let of = brought.iter().filter(|file| file.trouble.is_none() && file.was_held == was_held);
-        of.filter_map(|file| file.entry.as_ref())
-            .fold((0, 0), |(n, bytes), entry| (n + 1, bytes + entry.size))
-    };
-    let ((fetched, fetched_bytes), (held, held_bytes)) = (sizes(false), sizes(true));
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut write = || {
-        if as_json {
-            let files = brought.iter().filter(|file| !is_excused(file.at)).map(|file| {
-                let mut object = object(&plan[file.at], file.was_held);
-                if let Some(entry) = &file.entry {
-                    object["size"] = entry.size.into();
-                    object["sha256"] = json!(entry.blob);
-                }
-                object["trouble"] = json!(file.trouble);
-                object
-            });
-            let summary = json!({
-                "files": files.collect::<Vec<_>>(),
-                "fetched": fetched,
-                "fetched_bytes": fetched_bytes,
-                "held": held,
-                "held_bytes": held_bytes,
-            });
-            writeln!(out, "{summary:#}")?;
-        } else if !quiet {
-            let (new, old) = (print::count(fetched, "file"), print::count(held, "file"));
-            let (new_size, old_size) = (print::size(fetched_bytes), print::size(held_bytes));
-            writeln!(out, "fetched {new}, {new_size}; {old}, {old_size}, were held already")?;
-        }
-        out.flush()
-    };
-    output(write())?;
-    troubles(plan, brought)
-}
-
-/// Fails as the worst of what went wrong says.
-fn troubles(plan: &[Planned], brought: &[Brought]) -> Result<(), Failure> {
-    let is_excused = |at: usize| brought[at].is_missing && plan[at].is_optional;
-    let troubles: Vec<usize> =
-        (0..brought.len()).filter(|at| brought[*at].trouble.is_some() && !is_excused(*at)).collect();
-    if troubles.is_empty() {
+/// Fails where parts of Remote Settings are pinned that are not here.
+fn not_here(parts: &[Resource]) -> Result<(), Failure> {
+    if parts.is_empty() {
         return Ok(());
     }
-    let lines = troubles.iter().map(|at| {
-        let trouble = brought[*at].trouble.as_deref().unwrap_or_default();
-        format!("{}/{}: {trouble}", plan[*at].model, plan[*at].wanted.path)
-    });
-    let exit = match troubles.as_slice() {
-        all if all.iter().any(|at| brought[*at].entry.is_some()) => Exit::Data,
-        all if all.iter().all(|at| brought[*at].is_missing) => Exit::NoInput,
-        _ => Exit::TryAgain,
-    };
-    Err(Failure::new(exit, lines.collect::<Vec<_>>().join("\n")))
+    let lines: Vec<String> = parts.iter().map(|part| format!("{part} is not here")).collect();
+    let remedy = "A server has only the present state of Remote Settings: \
+        `hubcache preload --firefox --lock FILE` pins that, or `hubcache import` brings the pinned one";
+    Err(Failure::new(Exit::Data, format!("{}\n{remedy}", lines.join("\n"))))
 }

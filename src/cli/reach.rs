@@ -17,7 +17,7 @@ use crate::admin::control::{
 };
 use crate::app;
 use crate::config::Config;
-use crate::model::{Commit, Happening, Sha256, Timestamp};
+use crate::model::{Commit, Happening, LockedAttachment, LockedSettings, Needed, Sha256, Timestamp};
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::SettingsStatus;
 use crate::store::{OpenError, Store};
@@ -43,6 +43,12 @@ pub enum Event {
     Status(Box<Status>),
     /// How it stands with Remote Settings.
     Settings(Box<SettingsStatus>),
+    /// A repository at a revision that Firefox needs.
+    Needed(Needed),
+    /// What is held of Remote Settings, as a lock pins it, but for its attachments.
+    Locked(Box<LockedSettings>),
+    /// An attachment that goes with it, by its location.
+    Attached(String, LockedAttachment),
     /// Something that happened.
     Happened(Happening),
     /// For what a revision stands, and whether its hub lists all files.
@@ -137,6 +143,9 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
             Reply::Progress { progress } => each(Event::Progress(progress)),
             Reply::Status { status } => each(Event::Status(status)),
             Reply::Settings { settings } => each(Event::Settings(settings)),
+            Reply::Needed { needed } => each(Event::Needed(needed)),
+            Reply::Locked { locked } => each(Event::Locked(locked)),
+            Reply::Attached { location, attached } => each(Event::Attached(location, attached)),
             Reply::Happened { happening } => each(Event::Happened(happening)),
             Reply::Resolved { resolved } => each(Event::Resolved(resolved)),
             Reply::Listed { listed } => each(Event::Listed(listed)),

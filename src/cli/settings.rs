@@ -143,18 +143,6 @@ fn decide(
 /// The status as scripts get it: with times as RFC 3339 has them.
 fn object(status: &SettingsStatus) -> Value {
     let time = |t: Option<Timestamp>| t.map(print::rfc3339);
-    let collections = status.collections.iter().map(|one| {
-        json!({
-            "collection": one.collection,
-            "signed": one.signed,
-            "timestamp": one.timestamp,
-            "records": one.records,
-            "verified_at": time(one.verified_at),
-            "checked_at": time(one.checked_at),
-            "firefox_until": time(one.firefox_until),
-            "trouble": one.trouble,
-        })
-    });
     let renewals = status.renewals.iter().map(|(key, renewal)| {
         json!({
             "hub": key.hub,
@@ -175,10 +163,25 @@ fn object(status: &SettingsStatus) -> Value {
         "polled_at": time(status.polled_at),
         "trouble": status.trouble,
         "left_alone_until": time(status.left_alone_until),
-        "collections": collections.collect::<Vec<_>>(),
+        "collections": status.collections.iter().map(collection).collect::<Vec<_>>(),
         "others": status.others,
         "renewals": renewals.collect::<Vec<_>>(),
         "holds": holds.collect::<Vec<_>>(),
+    })
+}
+
+/// A collection as scripts get it.
+pub fn collection(one: &CollectionStatus) -> Value {
+    let time = |t: Option<Timestamp>| t.map(print::rfc3339);
+    json!({
+        "collection": one.collection,
+        "signed": one.signed,
+        "timestamp": one.timestamp,
+        "records": one.records,
+        "verified_at": time(one.verified_at),
+        "checked_at": time(one.checked_at),
+        "firefox_until": time(one.firefox_until),
+        "trouble": one.trouble,
     })
 }
 
@@ -214,7 +217,8 @@ fn write(out: &mut impl Write, status: &SettingsStatus, now: Timestamp) -> io::R
     Ok(())
 }
 
-fn table(collections: &[CollectionStatus], now: Timestamp) -> Table {
+/// A line for each collection.
+pub fn table(collections: &[CollectionStatus], now: Timestamp) -> Table {
     let head = ["COLLECTION", "RECORDS", "OF", "CHECKED", "SIGNATURE", "FIREFOX TAKES IT UNTIL"];
     let mut table = Table::new(&head, &[1]);
     for one in collections {

@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attachment, Collection, Hub, HubRoot, Repo, RepoKind, Resource, Revision, Sha256, Timestamp};
 
+/// With what the repositories begin whose revisions are parts of Remote Settings, and no attachments of a collection.
+const LOCKED: &str = "locked/";
+
+/// Whether a repository has parts of Remote Settings that are kept because they are locked.
+pub fn is_of_locked(repo: &Repo) -> bool {
+    repo.id.starts_with(LOCKED)
+}
+
 /// What is pinned of one server of Remote Settings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockedSettings {
@@ -88,7 +96,7 @@ impl LockedPart {
     fn file(&self, of: &str, path: &str) -> Resource {
         Resource {
             hub: Hub::Settings,
-            repo: Repo { kind: RepoKind::Model, id: format!("locked/{of}") },
+            repo: Repo { kind: RepoKind::Model, id: format!("{LOCKED}{of}") },
             revision: Revision::Version(self.sha256.to_string()),
             path: path.to_owned(),
         }

@@ -2,42 +2,30 @@
 
 use serde_json::Value;
 
-use crate::model::Snapshot;
+use crate::model::{Role, Snapshot};
 
-/// For what a record names a repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The model.
-    Model,
-    /// Its tokenizer.
-    Tokenizer,
-    /// Its processor.
-    Processor,
-}
+/// All that a record can name a repository for.
+pub(super) const ROLES: [Role; 3] = [Role::Model, Role::Tokenizer, Role::Processor];
 
-impl Role {
-    const ALL: [Self; 3] = [Self::Model, Self::Tokenizer, Self::Processor];
-
-    /// The fields with the repository and its revision.
-    fn fields(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Model => ("modelId", "modelRevision"),
-            Self::Tokenizer => ("tokenizerId", "tokenizerRevision"),
-            Self::Processor => ("processorId", "processorRevision"),
-        }
+/// The fields with the repository and its revision.
+fn fields(role: Role) -> (&'static str, &'static str) {
+    match role {
+        Role::Model => ("modelId", "modelRevision"),
+        Role::Tokenizer => ("tokenizerId", "tokenizerRevision"),
+        Role::Processor => ("processorId", "processorRevision"),
     }
 }
 
 /// The repository and the revision that a record names for something; `main` where it names no revision.
 pub fn named(record: &Value, role: Role) -> Option<(&str, &str)> {
-    let (id, revision) = role.fields();
+    let (id, revision) = fields(role);
     let text = |name: &str| record.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     Some((text(id)?, text(revision).unwrap_or("main")))
 }
 
 /// All that a record names.
 pub fn all_named(record: &Value) -> impl Iterator<Item = (&str, &str)> {
-    Role::ALL.into_iter().filter_map(|role| named(record, role))
+    ROLES.into_iter().filter_map(|role| named(record, role))
 }
 
 /// What is new.
@@ -70,7 +58,7 @@ pub fn announcements(before: &Snapshot, after: &Snapshot) -> Vec<Announcement> {
     let mut found = Vec::new();
     for (record, now) in &after.records {
         let Some(then) = before.records.get(record).filter(|then| *then != now) else { continue };
-        for role in Role::ALL {
+        for role in ROLES {
             let (Some((old, from)), Some((repo, to))) = (named(then, role), named(now, role)) else {
                 continue;
             };

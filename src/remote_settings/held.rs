@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::Settings;
 use super::announce::all_named;
 use super::mirror::listed_before;
+use super::needs::{OPTIONS, needs};
 use super::wire::{self, ChangeList};
-use crate::model::{Attachment, Collection, Document, EntryKey, Hub, Resource, Snapshot, Timestamp};
+use crate::model::{Attachment, Collection, Document, EntryKey, Hub, Needed, Resource, Snapshot, Timestamp};
 use crate::policy::{DENY_LIST, DenyList};
 use crate::request::{Filter, Window};
 use crate::store::{Selector, Store, StoreError};
@@ -135,9 +136,18 @@ impl Held {
 
     /// All attachments of watched collections, with their sizes.
     pub fn attachments(&self) -> impl Iterator<Item = (Resource, u64)> {
-        self.attachments
-            .values()
-            .map(|(collection, attachment)| (attachment.file(collection), attachment.size))
+        self.attached().map(|(collection, attachment)| (attachment.file(collection), attachment.size))
+    }
+
+    /// All attachments of watched collections.
+    pub fn attached(&self) -> impl Iterator<Item = (&Collection, &Attachment)> {
+        self.attachments.values().map(|(collection, attachment)| (collection, attachment))
+    }
+
+    /// What the records name that say which models the features of Firefox use; none where these are not held.
+    pub fn needs(&self) -> Option<Vec<Needed>> {
+        let options = Collection::new("main", OPTIONS)?;
+        self.collections.get(&options).map(|snapshot| needs(&snapshot.records))
     }
 
     /// The chain at a URL with this path.

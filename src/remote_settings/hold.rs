@@ -1,6 +1,7 @@
 //! What operators decide of revisions: to keep all of a model, or one of them.
 
 use super::happening;
+use super::renew::of_revision;
 use crate::model::{Decided, EntryKey, Event, Happening, Hub, OnAnnounce, Renewal, Task, Timestamp};
 use crate::store::{Decision, Selector, Store, StoreError};
 
@@ -84,6 +85,26 @@ pub async fn unpin(store: &Store, selector: &Selector) -> Result<Vec<Happening>,
     let of_revision = Selector { path: None, ..selector.clone() };
     let keys = pinned.map(|(key, _)| key).filter(|key| of_revision.matches(key)).collect();
     set_pins(store, keys, None).await
+}
+
+/// Pins these revisions, of which files are held, where they are not pinned yet, and takes back that anything superseded
+/// them.
+///
+/// # Errors
+/// When the store fails.
+pub async fn keep(store: &Store, keys: &[EntryKey], now: Timestamp) -> Result<Vec<Happening>, StoreError> {
+    let (mut decisions, mut told) = (Vec::new(), Vec::new());
+    for key in keys {
+        let decided = store.decided(key)?;
+        if decided.superseded.is_some() {
+            decisions.push(Decision::Reinstate(key.of_revision()));
+        }
+        if decided.pinned_at.is_none() {
+            decisions.push(Decision::Pin(key.of_revision(), Some(now)));
+            told.push(of_revision(Event::Pinned, key, "it is locked"));
+        }
+    }
+    write(store, decisions, told).await
 }
 
 async fn set_pins(

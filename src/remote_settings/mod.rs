@@ -26,6 +26,9 @@
 //!
 //! A signature has a shelf life. What was verified stays good here after it, but Firefox itself will refuse it then.
 //!
+//! What a lock pins of it is kept beside that, as files under their digests (`locked`): a state that is replaced is still
+//! there for as long as its parts are pinned.
+//!
 //! # States of a renewal
 //! ```text
 //! announced ──► fetching ──► all that is there was fetched ──► superseded ──► dropped, after `grace`
@@ -51,7 +54,9 @@ mod attachments;
 mod deny;
 mod held;
 mod hold;
+mod locked;
 mod mirror;
+mod needs;
 mod poll;
 mod renew;
 mod snapshot;
@@ -69,8 +74,10 @@ use tokio::sync::{Notify, broadcast};
 
 pub use announce::Announcement;
 pub use held::Held;
-pub use hold::{hold, pin, release, unpin};
+pub use hold::{hold, keep, pin, release, unpin};
+pub use locked::Lockable;
 pub use mirror::{Answer, Bases, changes, changeset, rewrite_chains, server};
+pub use needs::OPTIONS;
 pub use status::{CollectionStatus, SettingsStatus, Signed};
 pub use watch::Watcher;
 

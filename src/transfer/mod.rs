@@ -4,6 +4,7 @@
 //! commands of the program ask the process that owns the data directory for the rest.
 
 mod class;
+mod firefox;
 pub mod hermeto;
 pub mod layout;
 pub mod lock;
@@ -15,6 +16,7 @@ mod select;
 pub mod usable;
 
 pub use class::Class;
+pub use firefox::Reads;
 pub use named::{BadModel, ModelName};
 pub use pins::{Pinned, Pins, State, adding};
 pub use recorded::{Addition, Recorded, additions, widened};

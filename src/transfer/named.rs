@@ -41,14 +41,23 @@ impl ModelName {
     /// The text that [`ModelName::from_str`] reads as this.
     pub fn argument(&self) -> String {
         let revision = self.revision.replace('%', "%25").replace('/', "%2F");
-        format!("{}:{}@{revision}", if self.hub == Hub::Mozilla { "moz" } else { "hf" }, self.repo)
+        format!("{}:{}@{revision}", self.prefix(), self.repo)
+    }
+
+    /// The hub as people write it.
+    fn prefix(&self) -> &'static str {
+        match self.hub {
+            Hub::Mozilla => "moz",
+            Hub::HuggingFace => "hf",
+            // Only shown: nobody names an attachment as a model.
+            Hub::Settings => Hub::Settings.name(),
+        }
     }
 }
 
 impl fmt::Display for ModelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hub = if self.hub == Hub::Mozilla { "moz" } else { "hf" };
-        write!(f, "{hub}:{}@{}", self.repo, self.revision)
+        write!(f, "{}:{}@{}", self.prefix(), self.repo, self.revision)
     }
 }
 

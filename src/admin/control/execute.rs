@@ -3,6 +3,7 @@
 mod blobs;
 mod explain;
 mod listing;
+mod needs;
 mod settings;
 mod take;
 mod transfer;
@@ -43,6 +44,7 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Status => blocking(store, sink.clone(), move |job| job.status(&context)).await,
         Command::Sync => settings::sync(&context, &sink).await,
         Command::Settings => settings::status(&context, &sink).await,
+        Command::Needs { keep } => needs::needs(&context, keep, &sink).await,
         Command::Hold { model } => settings::hold(&context, &model, &sink).await,
         Command::Release { model } => settings::release(&context, &model, &sink).await,
         Command::History { model } => settings::history(&context, model.as_deref(), &sink).await,

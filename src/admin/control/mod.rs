@@ -28,7 +28,8 @@ pub use session::{Lacking, Noted, Opened, Opening, Place, Refused, SessionAsked,
 pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
 
 use crate::model::{
-    Commit, Decided, Digest, Entry, EntryKey, Happening, Hub, Promise, RefKey, Repo, Sha256, Timestamp,
+    Commit, Decided, Digest, Entry, EntryKey, Happening, Hub, LockedAttachment, LockedSettings, Needed,
+    Promise, RefKey, Repo, Sha256, Timestamp,
 };
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::SettingsStatus;
@@ -66,6 +67,11 @@ pub enum Command {
     Sync,
     /// Tell how it stands with Remote Settings.
     Settings,
+    /// Tell what Firefox needs: what the verified collections name of models, and what is held of the collections.
+    Needs {
+        /// Whether that state is kept, whatever is announced later, as a lock pins it.
+        keep: bool,
+    },
     /// Keep all revisions of a model.
     Hold {
         /// The model, with the prefix of its kind.
@@ -303,6 +309,23 @@ pub enum Reply {
     Settings {
         /// That.
         settings: Box<SettingsStatus>,
+    },
+    /// A repository at a revision that Firefox needs.
+    Needed {
+        /// That.
+        needed: Needed,
+    },
+    /// What is held of Remote Settings, as a lock pins it, but for its attachments.
+    Locked {
+        /// That.
+        locked: Box<LockedSettings>,
+    },
+    /// An attachment that goes with it.
+    Attached {
+        /// Where it is.
+        location: String,
+        /// What it is.
+        attached: LockedAttachment,
     },
     /// Something that happened.
     Happened {

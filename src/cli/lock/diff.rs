@@ -13,7 +13,10 @@ use super::super::print;
 use super::super::transfer::{self, Choice};
 use super::resolve;
 use crate::config::Config;
-use crate::transfer::lock::{Change, Lock, Locked, LockedFile, changes};
+use crate::model::Timestamp;
+use crate::transfer::lock::{
+    Change, Difference, Lock, Locked, LockedFile, Piece, PinnedPiece, changes, differences,
+};
 use crate::transfer::{ModelName, Selection};
 
 pub const BEFORE: &str = "before";
@@ -85,7 +88,42 @@ pub fn write(out: &mut impl Write, before: &Lock, after: &Lock) -> io::Result<()
             }
         }
     }
+    any |= write_settings(out, before, after)?;
     if any { Ok(()) } else { writeln!(out, "nothing has changed") }
+}
+
+/// Whether there is anything to say of Remote Settings.
+fn write_settings(out: &mut impl Write, before: &Lock, after: &Lock) -> io::Result<bool> {
+    let differences = differences(before.settings.as_ref(), after.settings.as_ref());
+    if differences.is_empty() {
+        return Ok(false);
+    }
+    let server = |lock: &Lock| lock.settings.as_ref().map(|settings| settings.server.to_string());
+    match (server(before), server(after)) {
+        (Some(old), Some(new)) if old != new => writeln!(out, "settings:{old} -> {new}")?,
+        (None, Some(new)) => writeln!(out, "settings:{new}  new")?,
+        (Some(old), None) => writeln!(out, "settings:{old}  removed")?,
+        (server, _) => writeln!(out, "settings:{}", server.unwrap_or_default())?,
+    }
+    for (piece, old, new) in &differences {
+        match (old, new) {
+            (None, Some(new)) => writeln!(out, "  + {piece}  {}", piece_described(new))?,
+            (Some(old), None) => writeln!(out, "  - {piece}  {}", piece_described(old))?,
+            (Some(old), Some(new)) => {
+                writeln!(out, "  ~ {piece}  {} -> {}", piece_described(old), piece_described(new))?;
+            }
+            (None, None) => {}
+        }
+    }
+    Ok(true)
+}
+
+fn piece_described(piece: &PinnedPiece) -> String {
+    let digest = &piece.part.sha256.to_string()[..12];
+    match piece.timestamp {
+        Some(at) => format!("{} {digest}", print::rfc3339(Timestamp(at))),
+        None => format!("{} {digest}", print::size(piece.part.size)),
+    }
 }
 
 fn moved(old: Option<&Locked>, new: Option<&Locked>) -> String {
@@ -105,7 +143,8 @@ fn described(file: &LockedFile) -> String {
     format!("{} {} ({})", print::size(file.size), &file.sha256.to_string()[..12], file.from.name())
 }
 
-fn object(before: &Lock, after: &Lock) -> Value {
+/// The same for scripts.
+pub fn object(before: &Lock, after: &Lock) -> Value {
     let empty = Locked::default();
     let changed =
         names(before, after).into_iter().filter(|name| before.models.get(name) != after.models.get(name));
@@ -128,5 +167,32 @@ fn object(before: &Lock, after: &Lock) -> Value {
             "files": files.collect::<Vec<_>>(),
         })
     });
-    json!({"models": models.collect::<Vec<_>>()})
+    let settings = differences(before.settings.as_ref(), after.settings.as_ref());
+    let settings: Vec<Value> = settings.into_iter().map(difference).collect();
+    json!({"models": models.collect::<Vec<_>>(), "settings": settings})
+}
+
+fn difference((piece, before, after): Difference) -> Value {
+    let kind = match &piece {
+        Piece::Root => "root",
+        Piece::Startup => "startup",
+        Piece::Snapshot(_) => "snapshot",
+        Piece::Chain(_) => "chain",
+        Piece::Attachment(_) => "attachment",
+    };
+    let name = match piece {
+        Piece::Root | Piece::Startup => None,
+        Piece::Snapshot(collection) => Some(collection.to_string()),
+        Piece::Chain(name) | Piece::Attachment(name) => Some(name),
+    };
+    let change = match (before, after) {
+        (None, _) => "added",
+        (_, None) => "removed",
+        _ => "changed",
+    };
+    let pinned = |piece: Option<PinnedPiece>| {
+        let told = |PinnedPiece { timestamp, part }| json!({"timestamp": timestamp, "size": part.size, "sha256": part.sha256});
+        piece.map(told)
+    };
+    json!({"kind": kind, "name": name, "change": change, "before": pinned(before), "after": pinned(after)})
 }

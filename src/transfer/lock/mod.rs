@@ -23,7 +23,8 @@
 //! from what was not locked; it is there where the hub has a list of all files. Without that list, `absent` are files
 //! that the hub was asked for and did not have. `include` and `exclude` are the
 //! patterns by which the files were chosen. The Mozilla hub has neither commits nor lists: there the digests stand for
-//! both. `features` are those of Firefox for which a model was announced.
+//! both. `features` are those of Firefox for which a model was announced, or tasks where a record names none; a model that a
+//! person has named has none, and stays when nothing announces it any more.
 //!
 //! `[settings]` pins what Firefox needs of Remote Settings: the signed collections, each as it was at a moment, the chains
 //! of their signatures, attachments, and what the server says of itself. Its times are in milliseconds since 1970, as
@@ -36,6 +37,8 @@ use std::fmt;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
+
+pub use settings::{Difference, Piece, PinnedPiece, differences};
 
 use super::ModelName;
 use crate::model::{

@@ -1,6 +1,6 @@
 //! What a lock file says of Remote Settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use serde::Deserialize;
@@ -113,6 +113,67 @@ pub(super) fn write(out: &mut String, settings: &LockedSettings) -> fmt::Result 
     writeln!(out, "]")
 }
 
+/// What is pinned of Remote Settings by a digest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Piece {
+    /// What the server says of itself.
+    Root,
+    /// The bundle that a new Firefox begins with.
+    Startup,
+    /// A collection.
+    Snapshot(Collection),
+    /// A chain of certificates, by its URL.
+    Chain(String),
+    /// An attachment, by its location.
+    Attachment(String),
+}
+
+impl fmt::Display for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => f.write_str("root of the server"),
+            Self::Startup => f.write_str("startup bundle"),
+            Self::Snapshot(collection) => collection.fmt(f),
+            Self::Chain(url) => write!(f, "chain {url}"),
+            Self::Attachment(location) => write!(f, "attachment {location}"),
+        }
+    }
+}
+
+/// As what a piece is pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PinnedPiece {
+    /// Of a collection its moment.
+    pub timestamp: Option<u64>,
+    /// Its bytes.
+    pub part: LockedPart,
+}
+
+/// A piece that is not the same in two locks: as what it is pinned in the first, and in the second.
+pub type Difference = (Piece, Option<PinnedPiece>, Option<PinnedPiece>);
+
+/// In what two states of Remote Settings differ.
+pub fn differences(before: Option<&LockedSettings>, after: Option<&LockedSettings>) -> Vec<Difference> {
+    let (before, after) = (pieces(before), pieces(after));
+    let all: BTreeSet<&Piece> = before.keys().chain(after.keys()).collect();
+    let pair = |piece: &Piece| (piece.clone(), before.get(piece).copied(), after.get(piece).copied());
+    all.into_iter().map(pair).filter(|(_, old, new)| old != new).collect()
+}
+
+fn pieces(settings: Option<&LockedSettings>) -> BTreeMap<Piece, PinnedPiece> {
+    let Some(settings) = settings else { return BTreeMap::new() };
+    let plain = |part: &LockedPart| PinnedPiece { timestamp: None, part: *part };
+    let of_server = [(Piece::Root, settings.root), (Piece::Startup, settings.startup)];
+    let of_server = of_server.into_iter().filter_map(|(piece, part)| Some((piece, plain(part.as_ref()?))));
+    let snapshots = settings.snapshots.iter().map(|(collection, LockedSnapshot { timestamp, part, .. })| {
+        (Piece::Snapshot(collection.clone()), PinnedPiece { timestamp: Some(*timestamp), part: *part })
+    });
+    let chains = settings.chains.iter().map(|(url, part)| (Piece::Chain(url.clone()), plain(part)));
+    let attachments = settings.attachments.iter();
+    let attachments = attachments.map(|(at, of)| (Piece::Attachment(at.clone()), plain(&of.part)));
+    of_server.chain(snapshots).chain(chains).chain(attachments).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Lock;
@@ -177,5 +238,35 @@ mod tests {
             let error = Lock::parse(&text).unwrap_err().to_string();
             assert!(error.contains(why), "{why}: {error}");
         }
+    }
+
+    #[test]
+    fn two_states_differ_by_pieces() {
+        let part = |n: u8| LockedPart { size: u64::from(n), sha256: Sha256([n; 32]) };
+        let of = |at: u64, n: u8, location: &str| {
+            let mut settings = LockedSettings::of(HubRoot::parse("https://x/v1").unwrap());
+            let snapshot = LockedSnapshot { timestamp: at, verified_at: Timestamp(at), part: part(n) };
+            settings.snapshots.insert("a".parse().unwrap(), snapshot);
+            settings.root = Some(part(1));
+            let attached = LockedAttachment { collection: "a".parse().unwrap(), part: part(9) };
+            settings.attachments.insert(location.to_owned(), attached);
+            settings
+        };
+        let told = |before: Option<&LockedSettings>, after: Option<&LockedSettings>| -> Vec<String> {
+            let size = |piece: Option<PinnedPiece>| piece.map_or(0, |piece| piece.part.size);
+            let line = |(piece, old, new): Difference| format!("{piece}: {} -> {}", size(old), size(new));
+            differences(before, after).into_iter().map(line).collect()
+        };
+        let (old, new) = (of(1, 2, "x/y"), of(2, 3, "x/z"));
+        assert_eq!(
+            told(Some(&old), Some(&new)),
+            ["main/a: 2 -> 3", "attachment x/y: 9 -> 0", "attachment x/z: 0 -> 9"]
+        );
+        assert_eq!(told(Some(&old), Some(&old)), [""; 0]);
+        assert_eq!(
+            told(None, Some(&old)),
+            ["root of the server: 0 -> 1", "main/a: 0 -> 2", "attachment x/y: 0 -> 9"]
+        );
+        assert_eq!(told(Some(&old), None).len(), 3);
     }
 }

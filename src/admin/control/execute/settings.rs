@@ -10,7 +10,7 @@ use crate::proxy::Mirror;
 use crate::remote_settings as rs;
 use crate::store::{self, StoreError};
 
-type Sink = mpsc::Sender<Reply>;
+pub(super) type Sink = mpsc::Sender<Reply>;
 
 /// Asks the server, and tells how it stands then.
 pub(super) async fn sync(context: &Context, sink: &Sink) -> Result<Summary, Failure> {
@@ -90,7 +90,7 @@ async fn done(
 }
 
 /// Keeps announcements from being carried out until the guard is dropped.
-async fn exclusively(context: &Context) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+pub(super) async fn exclusively(context: &Context) -> Option<tokio::sync::MutexGuard<'_, ()>> {
     match context.mirror.as_ref().and_then(|mirror| mirror.watcher.as_ref()) {
         Some(watcher) => Some(watcher.exclusively().await),
         None => None,
@@ -108,18 +108,18 @@ fn is_held(context: &Context, model: &str) -> Result<bool, Failure> {
     read.map(|()| any).map_err(unreadable)
 }
 
-async fn tell(sink: &Sink, reply: Reply) {
+pub(super) async fn tell(sink: &Sink, reply: Reply) {
     // The listener may have left, and then there is nobody to tell.
     let _ = sink.send(reply).await;
 }
 
-fn mirror(context: &Context) -> Result<&Mirror, Failure> {
+pub(super) fn mirror(context: &Context) -> Result<&Mirror, Failure> {
     context.mirror.as_ref().ok_or_else(|| Failure {
         error: "Remote Settings is off (settings.server)".to_owned(),
         exit: Failure::UNAVAILABLE,
     })
 }
 
-fn unreadable(error: StoreError) -> Failure {
+pub(super) fn unreadable(error: StoreError) -> Failure {
     Failure::io("the index cannot be read", &error)
 }

@@ -136,6 +136,7 @@ pub(super) async fn read(context: &Context, file: &Wanted, sink: &Sink) -> Resul
 
 async fn one(context: &Context, at: usize, file: &Wanted, resource: &Resource) -> Brought {
     let none = Brought { at, entry: None, was_held: false, is_missing: false, trouble: None };
+    expect_attachment(context, resource);
     let held = context.cache.look_up(resource, View::Latest).ok().and_then(|found| found.current);
     let before = held.as_ref().map(|entry| entry.blob);
     let brought = match (held, &context.fetcher) {
@@ -162,6 +163,17 @@ async fn one(context: &Context, at: usize, file: &Wanted, resource: &Resource) -
             let is_missing = matches!(error, NotBrought::Missing);
             Brought { is_missing, trouble: Some(error.to_string()), ..none }
         }
+    }
+}
+
+/// What comes of an attachment is held against the size that its record says, if there is one.
+fn expect_attachment(context: &Context, resource: &Resource) {
+    if resource.hub == Hub::Settings
+        && let Some(mirror) = &context.mirror
+        && let Some((file, size)) = mirror.remote.held().attachment(&resource.path)
+        && file == *resource
+    {
+        context.cache.expect_size(resource, size);
     }
 }
 

@@ -1,0 +1,66 @@
+//! What Firefox needs of models and of Remote Settings, and keeping that as a lock pins it.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use super::super::{Context, Failure, Reply, Summary};
+use super::settings::{Sink, exclusively, mirror, tell, unreadable};
+use crate::cache::{NotTaken, Offered, Source};
+use crate::model::{EntryKey, Hub, LockedSettings, Needed, Timestamp};
+use crate::remote_settings::{self as rs, Lockable, OPTIONS};
+
+/// Tells what Firefox needs by the state that is held now; with `keep` that state stays here, whatever is announced.
+pub(super) async fn needs(context: &Context, keep: bool, sink: &Sink) -> Result<Summary, Failure> {
+    let (needed, locked) = at_once(context, keep).await?;
+    for needed in needed {
+        tell(sink, Reply::Needed { needed }).await;
+    }
+    let LockedSettings { attachments, .. } = &locked;
+    let attachments = attachments.clone();
+    let locked = Box::new(LockedSettings { attachments: Default::default(), ..locked });
+    tell(sink, Reply::Locked { locked }).await;
+    for (location, attached) in attachments {
+        tell(sink, Reply::Attached { location, attached }).await;
+    }
+    Ok(Summary::default())
+}
+
+/// Reads one state, and keeps it before there can be another.
+async fn at_once(context: &Context, keep: bool) -> Result<(Vec<Needed>, LockedSettings), Failure> {
+    let remote = Arc::clone(&mirror(context)?.remote);
+    let _alone = exclusively(context).await;
+    let needed = remote.held().needs().ok_or_else(|| Failure {
+        error: format!("nothing is held of main/{OPTIONS}"),
+        exit: Failure::NO_INPUT,
+    })?;
+    let read = tokio::task::spawn_blocking(move || remote.lockable()).await;
+    let lockable = read.map_err(|error| Failure::io("the index cannot be read", &error))?;
+    let lockable = lockable.map_err(unreadable)?;
+    if keep {
+        keep_parts(context, &lockable).await?;
+    }
+    Ok((needed, lockable.locked))
+}
+
+/// Holds the parts as files, and pins them.
+async fn keep_parts(context: &Context, lockable: &Lockable) -> Result<(), Failure> {
+    let root = context.cache.roots().root(Hub::Settings);
+    let mut keys: Vec<EntryKey> = Vec::new();
+    for (file, bytes) in &lockable.parts {
+        let source = Source::Memory(bytes.clone());
+        let offered = Offered { source, promise: None, since: Timestamp::now() };
+        let taken = context.cache.take(file, offered, Arc::new(|_, _| ControlFlow::Continue(()))).await;
+        taken.map_err(|error| not_kept(&file.to_string(), &error))?;
+        keys.push(file.key(root));
+    }
+    let told = rs::keep(context.cache.store(), &keys, Timestamp::now()).await;
+    let told = told.map_err(|error| Failure::io("what is locked cannot be pinned", &error))?;
+    if let Some(mirror) = &context.mirror {
+        mirror.remote.decided(&told);
+    }
+    Ok(())
+}
+
+fn not_kept(file: &str, error: &NotTaken) -> Failure {
+    Failure::io(&format!("{file} cannot be kept"), error)
+}
