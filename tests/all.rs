@@ -36,6 +36,7 @@ mod faults;
 mod fills;
 #[cfg(feature = "real-clients")]
 mod firefox;
+mod firefox_preload;
 mod forward;
 mod frozen;
 mod hits;

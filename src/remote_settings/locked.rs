@@ -120,10 +120,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::snapshot::tests::{held as snapshot_of, set};
-    use super::super::snapshot::{Base, merged};
+    use super::super::snapshot::{Base, judge, merged};
     use super::super::wire;
     use super::*;
-    use crate::model::Collection;
+    use crate::model::{Collection, Timestamp};
 
     fn records() -> Value {
         json!([
@@ -170,6 +170,24 @@ mod tests {
         assert_eq!(signed(&records), signed(&snapshot.records));
         let again = Snapshot { records, ..snapshot.clone() };
         assert_eq!(told(&again), bytes, "always the same bytes");
+    }
+
+    #[test]
+    fn the_signature_of_what_is_locked_is_good_of_what_is_read_of_it() {
+        let made = signature::tests::made(Default::default());
+        let mut snapshot = snapshot("x", "https://chains/a.pem");
+        let signed = signature::signed_bytes(snapshot.records.values(), snapshot.timestamp);
+        snapshot.metadata["signatures"][0]["signature"] = made.sign(&signed).into();
+        let chain = |_: &str| signature::Chain::parse(made.pem.as_bytes());
+        let judged = |bytes: &[u8]| {
+            let set = wire::changeset(bytes).unwrap();
+            let records = merged(Base::Whole(None), &set);
+            judge(&snapshot.collection, &records, &set, chain, &[made.root], Timestamp::now())
+        };
+        let bytes = told(&snapshot);
+        assert_eq!(judged(&bytes).unwrap().1, "https://chains/a.pem");
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(judged(text.replace("[1,-2]", "[1,-3]").as_bytes()).is_err(), "{text}");
     }
 
     #[test]

@@ -191,4 +191,4 @@ pub fn check(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,13 +15,13 @@ fn now() -> Timestamp {
 }
 
 /// A chain as Mozilla's are made, and what signs with it.
-struct Made {
-    pem: String,
+pub(crate) struct Made {
+    pub(crate) pem: String,
     key: KeyPair,
-    root: Sha256,
+    pub(crate) root: Sha256,
 }
 
-struct Leaf {
+pub(crate) struct Leaf {
     name: &'static str,
     usages: Vec<ExtendedKeyUsagePurpose>,
     from: u64,
@@ -36,7 +36,7 @@ impl Default for Leaf {
     }
 }
 
-fn made(leaf: Leaf) -> Made {
+pub(crate) fn made(leaf: Leaf) -> Made {
     let key = || KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384).unwrap();
     let at = |seconds: u64| std::time::UNIX_EPOCH + Duration::from_secs(seconds);
     let authority = || {
@@ -65,7 +65,7 @@ fn made(leaf: Leaf) -> Made {
 }
 
 impl Made {
-    fn sign(&self, bytes: &[u8]) -> String {
+    pub(crate) fn sign(&self, bytes: &[u8]) -> String {
         let pair =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P384_SHA384_FIXED_SIGNING, &self.key.serialize_der()).unwrap();
         BASE64_URL_SAFE.encode(pair.sign(&SystemRandom::new(), bytes).unwrap())
