@@ -17,6 +17,7 @@ use support::settings::{ScriptedSettings, SettingsFault};
 
 const OPTIONS: &str = "ml-inference-options";
 const RUNTIME: &str = "ml-onnx-runtime";
+const DENY: &str = "ml-model-allow-deny-list";
 const WASM: &[u8] = b"\0asm the runtime";
 
 /// A hub with three models, of which one has a twin at Hugging Face, and a server that announces them.
@@ -473,6 +474,23 @@ fn a_model_that_cannot_be_had_is_named_after_the_others_are_here() {
     scene.announce(json!([of_backend()]));
     told(scene.pin(&daemon, &[]));
     assert_eq!(models(&scene.lock()), ["moz:acme/static@v1.0 [static] embeddings.npy tokenizer.json"]);
+}
+
+#[test]
+fn what_the_deny_list_forbids_is_not_brought() {
+    let scene = Scene::new();
+    scene.settings.publish(DENY, json!([]));
+    let collections = format!("{OPTIONS},{RUNTIME},{DENY}");
+    let daemon = scene.builder().set("settings.collections", &collections).start();
+    told(scene.pin(&daemon, &[]));
+    assert_eq!(models(&scene.lock()).len(), 3);
+    let prefix = "https://model-hub.mozilla.org/acme/embed";
+    scene.settings.publish(DENY, json!([{"id": "no", "filter": "DENY", "urlPrefix": prefix}]));
+    let output = scene.pin(&daemon, &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    told(output);
+    assert!(said.contains("acme/embed@main: record no of the deny list forbids it"), "{said}");
+    assert!(models(&scene.lock()).iter().all(|model| !model.contains("acme/embed")), "{}", scene.text());
 }
 
 #[test]

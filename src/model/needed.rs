@@ -23,6 +23,8 @@ pub struct Needed {
     pub revision: String,
     /// For what it is needed, in the order of the records.
     pub uses: Vec<Use>,
+    /// The record of the deny list that forbids it all the same.
+    pub denied: Option<String>,
 }
 
 /// For what a record names a repository, and with what Firefox runs it.

@@ -1,5 +1,5 @@
 //! Files that are attached to records of watched collections: fetched before anybody asks, and let go of when no record
-//! has them any more. So are parts that were locked, when they are pinned no longer.
+//! has them any more. So are parts that were locked. What is pinned stays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::renew::{AT_A_TIME, LOOK};
 use super::{Held, Watcher};
-use crate::model::{Collection, Hub, Resource, Superseded, Timestamp, is_of_locked};
+use crate::model::{Collection, Decided, Hub, Resource, Superseded, Timestamp, is_of_locked};
 use crate::store::{Decision, Selector, StoreError};
 
 impl Watcher {
@@ -73,12 +73,10 @@ impl Watcher {
         let mut decisions = Vec::new();
         for key in keys {
             let decided = self.remote.store.decided(&key)?;
-            let is_over = match is_of_locked(&key.repo) {
-                // Whoever has it locked has it pinned.
-                true => decided.pinned_at.is_none(),
-                false => key.repo.id.parse::<Collection>().is_ok_and(|c| held.collections.contains_key(&c)),
-            };
-            if is_over && decided.superseded.is_none() && self.live(&key, held)?.is_none() {
+            let is_synced =
+                || key.repo.id.parse::<Collection>().is_ok_and(|c| held.collections.contains_key(&c));
+            let is_over = is_of_locked(&key.repo) || is_synced();
+            if is_over && decided == Decided::default() && self.live(&key, held)?.is_none() {
                 let drop_at = Some(now.plus(self.settings().grace));
                 let (by, under) = (String::new(), self.settings().scope());
                 let superseded = Superseded { by, at: now, drop_at, under };

@@ -10,7 +10,7 @@ use crate::model::{Needed, Records, Use};
 /// The collection, of the bucket `main`, whose records say which models the features of Firefox use.
 pub const OPTIONS: &str = "ml-inference-options";
 
-/// What records name, each repository at each revision once.
+/// What records name, each repository at each revision once, denied or not.
 pub fn needs(records: &Records) -> Vec<Needed> {
     let mut found: BTreeMap<(&str, &str), Vec<Use>> = BTreeMap::new();
     for (id, record) in records {
@@ -34,6 +34,7 @@ pub fn needs(records: &Records) -> Vec<Needed> {
         repo: repo.to_owned(),
         revision: revision.to_owned(),
         uses,
+        denied: None,
     };
     found.into_iter().map(of).collect()
 }

@@ -132,7 +132,12 @@ mod tests {
     }
 
     fn reads(uses: &[Use]) -> Reads {
-        Reads::of(&Needed { repo: "a/b".to_owned(), revision: "v1.0".to_owned(), uses: uses.to_vec() })
+        Reads::of(&Needed {
+            repo: "a/b".to_owned(),
+            revision: "v1.0".to_owned(),
+            uses: uses.to_vec(),
+            denied: None,
+        })
     }
 
     const FILES: [&str; 12] = [

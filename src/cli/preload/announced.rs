@@ -43,13 +43,18 @@ impl Announced {
     }
 }
 
-/// Looks for the files of what records name; none where that has no files. What is wrong comes with the name, where that
+/// Looks for the files of what records name; none where that has no files, or is denied. What is wrong comes with the name, where that
 /// can be one.
 pub fn look_for(
     config: &Config,
     needed: &Needed,
     say: &dyn Fn(&str),
 ) -> Result<Option<Announced>, (Option<ModelName>, Trouble)> {
+    if let Some(record) = &needed.denied {
+        let Needed { repo, revision, .. } = needed;
+        say(&format!("{repo}@{revision}: record {record} of the deny list forbids it to Firefox"));
+        return Ok(None);
+    }
     let reads = Reads::of(needed);
     if reads.is_nothing() {
         say(&format!("{}: a service runs it, and it has no files", needed.repo));

@@ -1,7 +1,7 @@
 //! What a lock file says after `preload --firefox --lock`.
 //!
 //! Models that people have named stay as they are; one that is announced as well has the files of both, and stays a
-//! person's. Of the others those stay that records still name; those that came whole are pinned as they came. One that did
+//! person's. Of the others those stay that records still name, and that are not denied; those that came whole are pinned as they came. One that did
 //! not is left as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,8 @@ impl<'a> Came<'a> {
 pub fn after(before: &Lock, people: Lock, announced: &[Announced], came: &Came<'_>, needs: &Needs) -> Lock {
     let is_named = |name: &ModelName| {
         let is_it = |id: &str, revision: &str| name.repo.id == id && name.revision == revision;
-        name.hub == Hub::Mozilla && needs.models.iter().any(|needed| is_it(&needed.repo, &needed.revision))
+        let mut named = needs.models.iter().filter(|needed| needed.denied.is_none());
+        name.hub == Hub::Mozilla && named.any(|needed| is_it(&needed.repo, &needed.revision))
     };
     let mut after = people;
     for (name, locked) in &before.models {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::{Context, Failure, Reply, Summary};
 use super::settings::{Sink, exclusively, mirror, tell, unreadable};
 use crate::cache::{NotTaken, Offered, Source};
-use crate::model::{EntryKey, Hub, LockedSettings, Needed, Timestamp};
+use crate::model::{EntryKey, Hub, LockedSettings, Needed, Repo, RepoKind, Resource, Revision, Timestamp};
 use crate::remote_settings::{self as rs, Lockable, OPTIONS};
 
 /// Tells what Firefox needs by the state that is held now; with `keep` that state stays here, whatever is announced.
@@ -33,6 +33,12 @@ async fn at_once(context: &Context, keep: bool) -> Result<(Vec<Needed>, LockedSe
         error: format!("nothing is held of main/{OPTIONS}"),
         exit: Failure::NO_INPUT,
     })?;
+    let root = context.cache.roots().root(Hub::Mozilla);
+    let judged = |needed: Needed| {
+        let denied = remote.denied_to_some(&at_hub(&needed), root).map(|denied| denied.id);
+        Needed { denied, ..needed }
+    };
+    let needed = needed.into_iter().map(judged).collect();
     let read = tokio::task::spawn_blocking(move || remote.lockable()).await;
     let lockable = read.map_err(|error| Failure::io("the index cannot be read", &error))?;
     let lockable = lockable.map_err(unreadable)?;
@@ -40,6 +46,13 @@ async fn at_once(context: &Context, keep: bool) -> Result<(Vec<Needed>, LockedSe
         keep_parts(context, &lockable).await?;
     }
     Ok((needed, lockable.locked))
+}
+
+/// Below what the files are that are needed.
+fn at_hub(needed: &Needed) -> Resource {
+    let (hub, kind) = (Hub::Mozilla, RepoKind::Model);
+    let repo = Repo { kind, id: needed.repo.clone() };
+    Resource { hub, repo, revision: Revision::parse(hub, &needed.revision), path: String::new() }
 }
 
 /// Holds the parts as files, and pins them.
