@@ -11,14 +11,13 @@ use crate::remote_settings::{self as rs, Lockable, OPTIONS};
 
 /// Tells what Firefox needs by the state that is held now; with `keep` that state stays here, whatever is announced.
 pub(super) async fn needs(context: &Context, keep: bool, sink: &Sink) -> Result<Summary, Failure> {
-    let (needed, locked) = at_once(context, keep).await?;
+    let (needed, mut locked) = at_once(context, keep).await?;
     for needed in needed {
         tell(sink, Reply::Needed { needed }).await;
     }
-    let LockedSettings { attachments, .. } = &locked;
-    let attachments = attachments.clone();
-    let locked = Box::new(LockedSettings { attachments: Default::default(), ..locked });
-    tell(sink, Reply::Locked { locked }).await;
+    // Each is a line of its own, so that no line becomes too long.
+    let attachments = std::mem::take(&mut locked.attachments);
+    tell(sink, Reply::Locked { locked: Box::new(locked) }).await;
     for (location, attached) in attachments {
         tell(sink, Reply::Attached { location, attached }).await;
     }
