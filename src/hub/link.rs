@@ -38,6 +38,17 @@ pub fn strip_xet_fields(headers: &mut HeaderMap) {
     });
 }
 
+/// The first field that leads to the Xet store, as it would be shown: `x-xet-hash`, or `link: rel=xet-auth`.
+pub fn xet_field(headers: &HeaderMap) -> Option<String> {
+    let name = headers.keys().map(HeaderName::as_str).find(|name| name.starts_with("x-xet-"));
+    let relation = || {
+        let links = links(headers);
+        let mut relations = links.iter().flat_map(|link| link.relations.split_ascii_whitespace());
+        relations.find(|relation| relation.starts_with("xet-")).map(|found| format!("link: rel={found}"))
+    };
+    name.map(str::to_owned).or_else(relation)
+}
+
 /// Makes links from page to page, which lead to the hub at `root`, lead to `base`; drops those that lead elsewhere.
 pub fn lead_pages_back(headers: &mut HeaderMap, root: &HubRoot, base: &str) {
     rewrite(headers, |link| match link.is(|relation| PAGES.contains(&relation)) {
@@ -171,11 +182,20 @@ mod tests {
             headers.insert("x-xet-hash", HeaderValue::from_static("1"));
             headers.append("x-xet-anything", HeaderValue::from_static("2"));
             headers.insert("x-xen", HeaderValue::from_static("3"));
+            assert!(xet_field(&headers).is_some_and(|field| field.starts_with("x-xet-")), "{fields:?}");
             strip_xet_fields(&mut headers);
+            assert_eq!(xet_field(&headers), None, "{fields:?}");
             assert_eq!(shown(&headers), left, "{fields:?}");
             headers.remove(header::LINK);
             assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-xen"]);
         }
+    }
+
+    #[test]
+    fn a_link_to_the_xet_store_is_found_among_others() {
+        let headers =
+            given(&["<https://h/?c=1>; rel=\"next\"", "<a>; rel=up, <https://h/t>; rel=\"xet-auth\""]);
+        assert_eq!(xet_field(&headers).as_deref(), Some("link: rel=xet-auth"));
     }
 
     #[test]

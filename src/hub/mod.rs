@@ -12,7 +12,7 @@ mod xet;
 
 pub use hints::add_xet_hints;
 pub use json::NotJson;
-pub use link::{lead_pages_back, strip_xet_fields};
+pub use link::{lead_pages_back, strip_xet_fields, xet_field};
 pub use xet::{Kept, Stripper};
 
 use http::{HeaderMap, StatusCode, header};

@@ -69,20 +69,12 @@ impl Disk {
         if let Some(free) = self.faults.free() {
             return Ok(free);
         }
-        let stat = rustix::fs::statvfs(&self.dir)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        free(&self.dir)
     }
 
     /// Bytes on disk of every file below the data directory.
     pub(super) fn used(&self) -> io::Result<u64> {
-        let mut sum = 0;
-        for dir in [self.dir.clone(), self.dir.join("volumes")] {
-            for file in fs::read_dir(dir)? {
-                let meta = file?.metadata()?;
-                sum += if meta.is_file() { blocks(&meta) } else { 0 };
-            }
-        }
-        Ok(sum)
+        used(&self.dir)
     }
 
     /// Opens a database for reading and writing; creates it only when told so. A volume tells `offsets` of its chunks.
@@ -105,6 +97,24 @@ impl Disk {
     pub(super) fn peek(&self, path: &Path) -> Result<ReadOnlyDatabase, DatabaseError> {
         Database::builder().set_cache_size(0).open_read_only(path)
     }
+}
+
+/// Bytes that this user may still take on the file system of `dir`.
+pub(super) fn free(dir: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Bytes on disk of every file below the data directory `dir`.
+pub(super) fn used(dir: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for dir in [dir.to_owned(), dir.join("volumes")] {
+        for file in fs::read_dir(dir)? {
+            let meta = file?.metadata()?;
+            sum += if meta.is_file() { blocks(&meta) } else { 0 };
+        }
+    }
+    Ok(sum)
 }
 
 /// Creates `dir` and what is missing above it; only what is created gets mode 0700.

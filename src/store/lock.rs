@@ -17,6 +17,27 @@ impl Drop for DirLock {
     }
 }
 
+/// Who has the directory, told without taking it: `Some(None)` where that process has not written its id.
+///
+/// The lock is shared for a moment. A process that tries to own the directory right then may be refused, and those that
+/// matter try for longer than that.
+pub(super) fn holder(dir: &Path) -> io::Result<Option<Option<u32>>> {
+    let mut file = match File::open(dir.join("lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => file.unlock().map(|()| None),
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            Ok(Some(text.trim().parse().ok()))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Who has the directory instead.
 pub(super) enum Refused {
     /// Another process, by its own account this one.

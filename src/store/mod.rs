@@ -101,6 +101,7 @@ mod faults;
 mod handle;
 mod index;
 mod lock;
+mod look;
 mod lookups;
 mod mapping;
 mod memory;
@@ -122,6 +123,7 @@ mod writes;
 
 pub use blob::Blob;
 pub use error::StoreError;
+pub use look::Look;
 pub use lookups::{NotReady, Usage};
 pub use open::Store;
 pub use open_error::OpenError;

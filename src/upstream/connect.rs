@@ -50,6 +50,13 @@ pub(super) enum ConnectError {
     NoName(io::Error),
     /// The URL has no host.
     NoHost,
+    /// The parent proxy opens no tunnel.
+    Parent {
+        /// Where it is.
+        place: Place,
+        /// What it said, as far as that is told.
+        why: String,
+    },
 }
 
 impl fmt::Display for ConnectError {
@@ -58,6 +65,7 @@ impl fmt::Display for ConnectError {
             Self::Denied(_) => f.write_str("the connection is not allowed"),
             Self::NoName(_) => f.write_str("the name has no address"),
             Self::NoHost => f.write_str("the URL names no host"),
+            Self::Parent { place, why } => write!(f, "the parent proxy {place} opens no tunnel ({why})"),
         }
     }
 }
@@ -67,7 +75,7 @@ impl Error for ConnectError {
         match self {
             Self::Denied(e) => Some(e),
             Self::NoName(e) => Some(e),
-            Self::NoHost => None,
+            Self::NoHost | Self::Parent { .. } => None,
         }
     }
 }
@@ -220,7 +228,12 @@ impl Connector {
         }
         let within = self.shared.timeout;
         let opened = tokio::time::timeout(within, tunnel.call(uri)).await;
-        Ok(opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??)
+        let opened = opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
+        Ok(opened.map_err(|error| match Error::source(&error) {
+            Some(_) => BoxError::from(error),
+            // Nothing lies behind it: so it is what the parent itself said.
+            None => ConnectError::Parent { place: parent.place.clone(), why: error.to_string() }.into(),
+        })?)
     }
 }
 

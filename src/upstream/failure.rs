@@ -103,7 +103,8 @@ impl Failure {
         }
     }
 
-    pub(super) fn trouble(&self) -> Option<Trouble> {
+    /// What stood between the request and its answer, where none came.
+    pub fn trouble(&self) -> Option<Trouble> {
         match self {
             Self::Unreachable(e) => Some(Trouble::of(e.as_ref())),
             _ => None,

@@ -33,7 +33,7 @@ impl Parent {
     }
 
     /// Whether a request for this URL goes through it.
-    pub(super) fn is_for(&self, uri: &Uri) -> bool {
+    pub fn is_for(&self, uri: &Uri) -> bool {
         self.through.0.intercept(uri).is_some()
     }
 }

@@ -7,7 +7,7 @@ use super::connect::ConnectError;
 
 /// What stood between a request and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub enum Trouble {
     /// The host has no address.
     NoName,
     /// Nobody listens there.
@@ -18,10 +18,14 @@ pub(super) enum Trouble {
     Unroutable,
     /// A certificate that is not trusted.
     Certificate,
+    /// A certificate that is not valid at this time: by the clock of one side or the other.
+    Untimely,
     /// The other side broke off the handshake.
     Alert,
     /// TLS failed otherwise.
     Tls,
+    /// The parent proxy opens no tunnel.
+    Parent,
     /// No connection for another reason.
     NoConnection,
     /// The connection ended before the head.
@@ -52,10 +56,10 @@ impl Trouble {
             Self::ConnectionRefused => "connection_refused",
             Self::ConnectionTimeout => "connection_timeout",
             Self::Unroutable => "destination_ip_unroutable",
-            Self::Certificate => "tls_certificate_error",
+            Self::Certificate | Self::Untimely => "tls_certificate_error",
             Self::Alert => "tls_alert_received",
             Self::Tls => "tls_protocol_error",
-            Self::NoConnection => "destination_unavailable",
+            Self::Parent | Self::NoConnection => "destination_unavailable",
             Self::Terminated => "connection_terminated",
             Self::Garbled => "http_protocol_error",
             Self::Caller => "http_request_error",
@@ -79,6 +83,7 @@ fn behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stat
 fn specific(error: &(dyn Error + 'static)) -> Option<Trouble> {
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
         return Some(match tls {
+            rustls::Error::InvalidCertificate(why) if is_untimely(why) => Trouble::Untimely,
             rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
                 Trouble::Certificate
             }
@@ -101,7 +106,16 @@ fn specific(error: &(dyn Error + 'static)) -> Option<Trouble> {
             _ => None,
         };
     }
-    matches!(error.downcast_ref(), Some(ConnectError::NoName(_))).then_some(Trouble::NoName)
+    match error.downcast_ref()? {
+        ConnectError::NoName(_) => Some(Trouble::NoName),
+        ConnectError::Parent { .. } => Some(Trouble::Parent),
+        ConnectError::Denied(_) | ConnectError::NoHost => None,
+    }
+}
+
+fn is_untimely(why: &rustls::CertificateError) -> bool {
+    use rustls::CertificateError as E;
+    matches!(why, E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. })
 }
 
 #[cfg(test)]
@@ -111,13 +125,20 @@ mod tests {
     #[test]
     fn what_lies_deep_in_wrapped_errors_is_found() {
         let tls = |e: rustls::Error| io::Error::other(io::Error::new(io::ErrorKind::InvalidData, e));
+        let unknown = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
         let expired = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let parent = ConnectError::Parent {
+            place: crate::model::Place::parse("proxy.corp:3128", None).unwrap(),
+            why: "407".to_owned(),
+        };
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
         let cases = [
             (io::Error::from(io::ErrorKind::ConnectionRefused), Trouble::ConnectionRefused),
             (io::Error::other(io::Error::from(io::ErrorKind::TimedOut)), Trouble::ConnectionTimeout),
             (io::ErrorKind::NetworkUnreachable.into(), Trouble::Unroutable),
-            (tls(expired), Trouble::Certificate),
+            (tls(unknown), Trouble::Certificate),
+            (tls(expired), Trouble::Untimely),
+            (io::Error::other(parent), Trouble::Parent),
             (tls(alert), Trouble::Alert),
             (tls(rustls::Error::DecryptError), Trouble::Tls),
             (io::Error::other(ConnectError::NoName(io::ErrorKind::NotFound.into())), Trouble::NoName),
