@@ -186,6 +186,11 @@ fn of_open(error: &OpenError) -> (Exit, String) {
     (exit, remedy.to_owned())
 }
 
+/// What is said of an authority or a certificate that cannot be used, and what is to be done about it.
+pub fn certificate_trouble(error: &CaError) -> (String, String) {
+    (control::chain(error), of_certificate(error).1)
+}
+
 /// What is to be done about an authority or a certificate that cannot be used.
 fn of_certificate(error: &CaError) -> (Exit, String) {
     match error {

@@ -7,6 +7,7 @@ mod ca;
 mod check_model;
 mod config;
 mod directory;
+mod doctor;
 mod exit;
 mod explain;
 mod export;
@@ -64,6 +65,9 @@ As a proxy, so that clients go on naming the hubs (a stock Firefox among them):
 See what it does:
   hubcache status
   hubcache explain https://huggingface.co/openai-community/gpt2/resolve/main/config.json
+
+Find out why something does not work, and what helps:
+  hubcache doctor
 
 Look at what it holds, while it runs or not:
   hubcache ls
@@ -134,6 +138,7 @@ fn command() -> Command {
             export::command(),
             import::command(),
             check_model::command(),
+            doctor::command(),
             run::command(),
             settings::command(),
             history::command(),
@@ -161,6 +166,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("export", m)) => export::run(m),
         Some(("import", m)) => import::run(m),
         Some((check_model::NAME, m)) => check_model::run(m),
+        Some((doctor::NAME, m)) => doctor::run(m),
         Some(("settings", m)) => settings::run(m),
         Some(("history", m)) => history::run(m),
         Some((pin::PIN, m)) => pin::run(pin::PIN, m),

@@ -119,11 +119,7 @@ pub fn command() -> Command {
             .default_value(client.modes[0])
             .help("How it uses this server")
             .display_order(0);
-        let at = Arg::new("at")
-            .long("at")
-            .value_name("HOST:PORT")
-            .help("Where the client reaches this server [default: listen.address]")
-            .display_order(0);
+        let at = at_arg("Where the client reaches this server [default: listen.address]");
         let write = Arg::new("write")
             .long("write")
             .value_name("DIR")
@@ -195,11 +191,26 @@ pub fn bundle(own: &str) -> String {
     text
 }
 
+/// The argument that says where clients reach the server.
+pub fn at_arg(help: &'static str) -> Arg {
+    Arg::new("at").long("at").value_name("HOST:PORT").help(help).display_order(0)
+}
+
+/// Where clients reach the server, if that was said.
+///
+/// # Errors
+/// When it is no place.
+pub fn said_at(matches: &ArgMatches) -> Result<Option<Place>, Failure> {
+    let Some(said) = matches.get_one::<String>("at") else { return Ok(None) };
+    let place = Place::parse(said, None)
+        .map_err(|bad| Failure::new(Exit::Usage, format!("--at {said}: {bad}; give HOST:PORT")))?;
+    Ok(Some(place))
+}
+
 /// Where clients reach the server.
 fn at(matches: &ArgMatches, config: &Config) -> Result<Place, Failure> {
-    if let Some(said) = matches.get_one::<String>("at") {
-        return Place::parse(said, None)
-            .map_err(|bad| Failure::new(Exit::Usage, format!("--at {said}: {bad}; give HOST:PORT")));
+    if let Some(said) = said_at(matches)? {
+        return Ok(said);
     }
     let address = config.listen.address;
     if !address.ip().is_unspecified() {

@@ -83,6 +83,7 @@ fn every_help_teaches_with_examples() {
         &["ca", "init"],
         &["setup"],
         &["setup", "firefox"],
+        &["doctor"],
     ];
     for path in commands {
         let text = help(path);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use client::{Connection, connect};
 pub use context::{Context, Server};
 pub use execute::execute;
-pub use place::{Bound, bind};
+pub use place::{Bound, bind, located};
 pub use server::serve;
 pub use session::{Lacking, Noted, Opened, Opening, Place, Refused, SessionAsked, Wish};
 pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
