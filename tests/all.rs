@@ -26,6 +26,7 @@ mod credentials;
 mod delivery;
 #[cfg(feature = "real-clients")]
 mod differential;
+mod doctor;
 mod down;
 #[cfg(feature = "real-clients")]
 mod egress;

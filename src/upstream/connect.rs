@@ -229,11 +229,11 @@ impl Connector {
         let within = self.shared.timeout;
         let opened = tokio::time::timeout(within, tunnel.call(uri)).await;
         let opened = opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?;
-        Ok(opened.map_err(|error| match Error::source(&error) {
+        opened.map_err(|error| match Error::source(&error) {
             Some(_) => BoxError::from(error),
             // Nothing lies behind it: so it is what the parent itself said.
             None => ConnectError::Parent { place: parent.place.clone(), why: error.to_string() }.into(),
-        })?)
+        })
     }
 }
 

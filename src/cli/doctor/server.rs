@@ -126,8 +126,18 @@ pub fn tunnel(at: &Place, opened: &Result<(), TunnelTrouble>) -> Check {
     }
 }
 
+/// What the operators' door says of whether clients are taken.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where it is.
+    pub at: SocketAddr,
+    /// The status and the text.
+    pub answered: Result<(u16, String), String>,
+}
+
 /// Whether the operators' door says that the server takes clients.
-pub fn ready(at: SocketAddr, answered: &Result<(u16, String), String>) -> Check {
+pub fn ready(ready: &Ready) -> Check {
+    let Ready { at, answered } = ready;
     match answered {
         Ok((200, _)) => Check::good(READY, format!("http://{at}/readyz says so")),
         Ok((status, text)) => Check::fails(
@@ -202,9 +212,9 @@ mod tests {
         ] {
             assert!(tunnel(&at, &opened).found.contains(has), "{opened:?}");
         }
-        let door = address("127.0.0.1:8471");
-        assert_eq!(ready(door, &Ok((200, String::new()))).verdict, Good);
-        assert!(ready(door, &Ok((503, "no room\n".into()))).found.ends_with("503: no room"));
-        assert_eq!(ready(door, &Err("refused".into())).verdict, Fails);
+        let door = |answered| ready(&Ready { at: address("127.0.0.1:8471"), answered });
+        assert_eq!(door(Ok((200, String::new()))).verdict, Good);
+        assert!(door(Ok((503, "no room\n".into()))).found.ends_with("503: no room"));
+        assert_eq!(door(Err("refused".into())).verdict, Fails);
     }
 }

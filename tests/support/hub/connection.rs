@@ -180,7 +180,10 @@ fn shift(answer: &mut Answer, whole: &Bytes, by: i64, admitted: bool) {
 
 fn head(answer: &Answer, stays: bool) -> String {
     let mut out = format!("HTTP/1.1 {} {}\r\n", answer.status, phrase(answer.status));
-    let _ = write!(out, "Date: {}\r\n", httpdate::fmt_http_date(std::time::SystemTime::now()));
+    // A hub whose clock is wrong is told what to say.
+    if answer.header("date").is_none() {
+        let _ = write!(out, "Date: {}\r\n", httpdate::fmt_http_date(std::time::SystemTime::now()));
+    }
     for (name, value) in &answer.headers {
         let _ = write!(out, "{name}: {value}\r\n");
     }
