@@ -1,6 +1,6 @@
 //! `hubcache doctor`: whether all is well on this machine, and what helps where it is not.
 //!
-//! It works in two halves. *Looking* ([`look`]) gathers what is there, each look bounded and most of them at once; it
+//! It works in two halves. *Looking* (`look`) gathers what is there, each look bounded and most of them at once; it
 //! changes nothing, starts nobody, and asks the process that owns the data directory rather than opening that. *Judging*
 //! (the modules beside it) makes checks of what was found, and is pure. A look depends on no judgement; the only order is
 //! that whoever owns the directory is asked first, because that says where the server listens.
@@ -13,6 +13,7 @@ mod environment;
 mod examine;
 mod look;
 mod machine;
+mod policies;
 mod server;
 mod trust;
 mod upstream;

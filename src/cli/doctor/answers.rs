@@ -100,8 +100,9 @@ fn latency(heard: &Heard) -> Check {
     }
 }
 
-const HAND_ON: &str = "what stands before the server has to hand its answers on as they are; where clients name another place, have \
-                       them name this server (hubcache setup)";
+const HAND_ON: &str = "\
+what stands before the server has to hand its answers on as they are; where clients name another place, have them name \
+this server (hubcache setup)";
 
 fn xet(heard: &Heard, above: Option<u64>) -> Check {
     let is_free = |size: u64| above.is_some_and(|above| size > above);

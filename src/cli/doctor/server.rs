@@ -83,7 +83,8 @@ pub fn port(port: &Port, taken: &Taken) -> Check {
     }
 }
 
-const RESTART: &str = "start the server anew, so that it takes notice of the settings; or correct these, if they are not its own";
+const RESTART: &str = "start the server anew, so that it takes notice of the settings; or correct these, if they are \
+                       not its own";
 
 /// Whether the server answers where clients reach it; `None` where none runs.
 pub fn server(at: &Place, answered: Option<&Answered>) -> Check {

@@ -147,8 +147,8 @@ fn unanswered(name: &str, hub: Hub, greeting: &Greeting, failure: &Failure) -> C
             format!("see whether the parent proxy {place} runs; upstream.proxy names another, or none")
         }
         None => format!(
-            "see whether this machine has a network; where hubs are reached through a proxy: upstream.proxy; where there is \
-             no network: --offline; if {what} is wrong: {}",
+            "see whether this machine has a network\nwhere hubs are reached through a proxy: upstream.proxy\n\
+             where there is no network: --offline\nif {what} is wrong: {}",
             setting(hub)
         ),
     };
@@ -158,8 +158,8 @@ fn unanswered(name: &str, hub: Hub, greeting: &Greeting, failure: &Failure) -> C
         (_, Some(Trouble::NoName)) => {
             let whose = parent.map_or_else(|| host.to_owned(), |place| place.host.to_string());
             let fix = format!(
-                "see whether this machine resolves names: getent hosts {whose}; where only a proxy does: upstream.proxy; \
-                 where there is no network: --offline"
+                "see whether this machine resolves names: getent hosts {whose}\n\
+                 where only a proxy does: upstream.proxy\nwhere there is no network: --offline"
             );
             fails(&format!("the name {whose} has no address (DNS)"), fix)
         }
@@ -275,11 +275,7 @@ mod tests {
         use rustls::{CertificateError, Error};
         let untrusted = || tls(Error::InvalidCertificate(CertificateError::UnknownIssuer));
         for (through, failure, has) in [
-            (
-                None,
-                io(io::ErrorKind::ConnectionRefused),
-                "upstream.proxy; where there is no network: --offline",
-            ),
+            (None, io(io::ErrorKind::ConnectionRefused), "where there is no network: --offline"),
             (
                 Some("proxy.corp:3128"),
                 io(io::ErrorKind::ConnectionRefused),

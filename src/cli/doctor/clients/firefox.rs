@@ -7,7 +7,7 @@ use url::Url;
 use super::{Around, with};
 use crate::cli::doctor::check::Check;
 use crate::cli::doctor::environment::place_of_proxy;
-use crate::cli::doctor::trust::Policies;
+use crate::cli::doctor::policies::Policies;
 use crate::model::{Host, Place};
 
 const NAME: &str = "client-firefox";
@@ -144,7 +144,8 @@ mod tests {
     use super::*;
     use crate::cli::doctor::check::Verdict::{self, Fails, Good, Warns};
     use crate::cli::doctor::environment::{Environment, Here, tests::here};
-    use crate::cli::doctor::trust::{Holds, Said, tests::all_trust};
+    use crate::cli::doctor::policies::Said;
+    use crate::cli::doctor::trust::{Holds, tests::all_trust};
 
     fn policies(proxy: &str, installed: &[Holds]) -> Option<Policies> {
         let text = format!(r#"{{"policies": {{"Proxy": {proxy}}}}}"#);
