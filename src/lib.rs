@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `main`, [`cli`], [`app`], [`config`] | argv and exit code; one file a command; wiring and the order of stopping; the only place that reads settings |
 //! | [`listen`] | sockets, TLS, connections and their limits; tunnels; the local certificate authority |
-//! | [`admin`], [`proxy`], [`transfer`], [`faults`] | the operators' door and the control socket; the request path; lock files and what to bring; faults on purpose, for tests of clients |
+//! | [`admin`], [`proxy`], [`transfer`], [`faults`] | the operators' door and the control socket; the request path; lock files, bundles and what to bring; faults on purpose, for tests of clients |
 //! | [`remote_settings`] | what Mozilla announces in signed collections: watched, acted upon, mirrored |
 //! | [`cache`] | one download with many readers, one question with many who wait |
 //! | [`body`], [`upstream`], [`store`] | bytes to the client; the hubs; redb |
@@ -69,14 +69,16 @@
 //!   comes from the hub.
 //! - **Outline** ([`transfer::outline::Outline`]): where the files of a lock are in a directory for other tools. A **content**
 //!   is bytes with all the files that have them.
+//! - **Bundle** ([`transfer::bundle`]): what a lock pins, with the lock, in one file. A **delta** is one without what
+//!   another lock pins. What it brings of Remote Settings is **delivered** ([`remote_settings::Delivered`]).
 //! - **Owner**: the one process that has a data directory open. **Session** ([`admin::control::Opened`]): what it
 //!   serves from a lock, on a listener of its own, for one run of a program.
 //! - **View** ([`cache::View`]): how a branch is read, as the hub said last or, while no hub can be asked, as the commit
 //!   at which it **stands** ([`policy::settle`]).
 //! - **Fill**: the task that downloads, verifies and stores a file. It fetches **stretches** in **lanes**, and one try
 //!   at the whole file is an **attempt**.
-//! - **Take** ([`cache::Cache::take`]): a file that lies on this machine's disk is held as a fill would hold it, without
-//!   a hub.
+//! - **Take** ([`cache::Cache::take`]): a file that is on this machine already, or in a bundle, is held as a fill would hold
+//!   it, without a hub.
 //! - **Flight**: a running fill as its readers see it; a **ticket** is a place in it, a **follower**
 //!   ([`cache::Follower`]) a body that reads along.
 //! - **Admission**: whether a hub may be asked now. It may not while it is **down** (its **circuit** is open), nor
@@ -116,7 +118,8 @@
 //!     as it is.
 //! 14. A revision is superseded only when files of the one that replaces it are here, and no live record names it.
 //! 15. Other bytes for an immutable revision are refused, both digests named.
-//! 16. One process has a data directory open, and all others ask it. One that spoils answers is never it.
+//! 16. Nothing of a bundle is taken before all of it was looked at; nothing of it is served to the end before it was hashed.
+//! 17. One process has a data directory open, and all others ask it. One that spoils answers is never it.
 
 pub mod admin;
 pub mod app;

@@ -19,6 +19,7 @@ mod tiny_model;
 mod absent;
 mod announced;
 mod api;
+mod bundles;
 mod command_line;
 mod commands;
 mod crash;

@@ -13,6 +13,7 @@ use support::client::get;
 use support::daemon::{Builder, Daemon};
 use support::eventually;
 use support::hub::{Fault, File, ScriptedHub, What};
+use support::output::{object, refused, told};
 use support::settings::{ScriptedSettings, SettingsFault};
 
 const OPTIONS: &str = "ml-inference-options";
@@ -121,25 +122,6 @@ fn preload(daemon: &Daemon, arguments: &[&str]) -> Output {
 
 fn bytes(model: &str, path: &str) -> Vec<u8> {
     format!("{model} {path} ").repeat(50).into_bytes()
-}
-
-/// What a command that must succeed has written.
-fn told(output: Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{:?} {errors}", output.status.code());
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn object(output: Output) -> Value {
-    serde_json::from_str(&told(output)).unwrap()
-}
-
-/// That a command ends with this status; what it says of it.
-fn refused(output: Output, status: i32) -> String {
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{text}");
-    text
 }
 
 /// Model and path of each file that a command lists.

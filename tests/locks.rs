@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use support::client::get;
 use support::daemon::{Builder, Daemon};
 use support::hub::{Fault, File, ScriptedHub, What};
+use support::output::{object, refused, told};
 
 /// A hub with a model of three files, and a data directory; whether a server runs is the test's.
 struct Scene {
@@ -71,25 +72,6 @@ impl Scene {
 
 fn weights(name: &str) -> Vec<u8> {
     name.repeat(10_000).into_bytes()
-}
-
-/// What a command that must succeed has written.
-fn told(output: Output) -> String {
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{:?} {errors}", output.status.code());
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn object(output: Output) -> Value {
-    serde_json::from_str(&told(output)).unwrap()
-}
-
-/// That a command ends with this status; what it says of it.
-fn refused(output: Output, status: i32) -> String {
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{text}");
-    text
 }
 
 #[test]

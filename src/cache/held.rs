@@ -69,7 +69,8 @@ pub struct FoundDocument {
     pub meaning_at: Option<Timestamp>,
     /// The answer at the revision's last known meaning.
     pub current: Option<Arc<Document>>,
-    /// The answer at the meaning that the revision has while no hub can be asked, where that is another.
+    /// The answer at the meaning that the revision has while no hub can be asked, where that is another; and what an
+    /// import knows, where no hub has answered.
     pub older: Option<Arc<Document>>,
     /// How the hub refused the answer a moment ago.
     pub refused: Option<Arc<Failure>>,
@@ -186,6 +187,9 @@ impl Cache {
             }
         };
         if found.current.is_none() {
+            if found.older.is_none() {
+                found.older = self.answer_of_import(&found.subject)?;
+            }
             found.refused = self.refused(&asked.key(self.roots.root(Hub::HuggingFace)));
         }
         Ok(found)

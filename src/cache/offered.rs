@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use tokio::task::JoinHandle;
 
 use crate::model::{Expectation, Promise, Sha256, Standing, Timestamp};
-use crate::store::{CHUNK, StoreError};
+use crate::store::{Blob, CHUNK, StoreError};
 use crate::verify::{self, Digester, Digests, Flaw, Verdict};
 
 /// A file that needs no hub.
@@ -22,7 +22,9 @@ pub struct Offered {
     /// Where its bytes are.
     pub source: Source,
     /// What they must hash to, by the word of whoever put them there.
-    pub promise: Option<Promise>,
+    pub promises: Vec<Promise>,
+    /// What blob they must be; none if that is to be found out.
+    pub sha256: Option<Sha256>,
     /// Since when they are there.
     pub since: Timestamp,
 }
@@ -43,6 +45,8 @@ pub enum Source {
     },
     /// They are in memory.
     Memory(Bytes),
+    /// They are held already, under another name.
+    Held,
 }
 
 /// Reads a file that is to be taken, and takes nothing. Blocks.
@@ -51,7 +55,7 @@ pub enum Source {
 /// See [`NotTaken`].
 pub fn examine(path: &str, file: &Offered) -> Result<(Digests, Standing), NotTaken> {
     let opened = Opened::of(&file.source)?;
-    let expected = Expectation { promises: file.promise.into_iter().collect(), ..Expectation::default() };
+    let expected = Expectation { promises: file.promises.clone(), ..Expectation::default() };
     let digests = opened.read(&expected.promises, |_| ControlFlow::Continue(()))?;
     judged(path, &expected, &digests).map(|standing| (digests, standing))
 }
@@ -70,9 +74,16 @@ enum Readable {
     /// What begins there in a file.
     Stretch(Arc<File>, u64),
     Memory(Bytes),
+    Blob(Blob),
 }
 
 impl Opened {
+    /// Bytes that are held.
+    pub(super) fn held(blob: Blob) -> Result<Self, NotTaken> {
+        let size = blob.size().ok_or(NotTaken::Changed)?;
+        Ok(Self { bytes: Readable::Blob(blob), size })
+    }
+
     /// A link in its place is refused, and something that is no file is not waited for.
     pub(super) fn of(source: &Source) -> Result<Self, NotTaken> {
         Ok(match source {
@@ -87,6 +98,8 @@ impl Opened {
                 }
                 Self { bytes: Readable::Stretch(file, *at), size: *length }
             }
+            // Which bytes only the store can say.
+            Source::Held => return Err(NotTaken::NotHeld),
             Source::Memory(bytes) => {
                 Self { bytes: Readable::Memory(bytes.clone()), size: bytes.len() as u64 }
             }
@@ -130,6 +143,10 @@ impl Readable {
             Self::Memory(bytes) => {
                 let at = usize::try_from(at).expect("what is in memory has an address");
                 return Ok(bytes.slice(at..at + length));
+            }
+            Self::Blob(blob) => {
+                let index = u32::try_from(at / CHUNK as u64).unwrap_or(u32::MAX);
+                return Ok(blob.read(index)?);
             }
             Self::Whole(file) => (file, at),
             Self::Stretch(file, from) => (file, from + at),
@@ -197,6 +214,8 @@ pub enum NotTaken {
         /// What the file has.
         offered: Sha256,
     },
+    /// Its bytes were said to be here, and are not.
+    NotHeld,
     /// A client asked for the same file meanwhile, and what had been written gave way.
     Overtaken,
     /// It was no longer wanted.
@@ -220,6 +239,7 @@ impl fmt::Display for NotTaken {
             Self::Conflict { held, offered } => {
                 write!(f, "it is sha256:{offered}, and this revision is held with sha256:{held}")
             }
+            Self::NotHeld => f.write_str("its bytes are not held under another name either"),
             Self::Overtaken => f.write_str("a client asked for it meanwhile; the same command goes on"),
             Self::Stopped => f.write_str("it was no longer wanted"),
             Self::Store(_) => f.write_str("it could not be stored"),

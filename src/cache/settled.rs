@@ -134,7 +134,7 @@ impl Cache {
         Some(Promise { digest, by: Promiser::Tree })
     }
 
-    /// The list of all files of a commit, if every page of it is held.
+    /// The list of all files of a commit, if every page of it is held, or it came with an import.
     pub(super) fn tree(&self, repo: &Repo, commit: &Commit) -> Result<Option<Arc<Tree>>, StoreError> {
         let key = (repo.clone(), commit.clone());
         if let Some(tree) = self.trees.get(&key) {
@@ -147,7 +147,12 @@ impl Cache {
                 return Ok(Some(tree));
             }
         }
-        Ok(None)
+        let imported = self.imported(repo, commit)?.and_then(|imported| imported.all());
+        let tree = imported.map(|files| Arc::new(Tree(files)));
+        if let Some(tree) = &tree {
+            self.trees.insert(key, Arc::clone(tree));
+        }
+        Ok(tree)
     }
 
     fn pages(

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Cache;
-use super::offered::{NotTaken, Offered, Opened, blocking, joined, judged};
+use super::offered::{NotTaken, Offered, Opened, Source, blocking, joined, judged};
 use super::settled::absence_key;
 use crate::hub::api;
 use crate::model::{
@@ -49,18 +49,31 @@ impl Cache {
     ) -> Result<(Arc<Entry>, bool), NotTaken> {
         let expected = self.expected(file, &found);
         let held = self.entry(file)?;
-        if let Some(entry) = held.as_ref().filter(|entry| is_as_promised(entry, &expected)) {
+        let is_same = |entry: &&Arc<Entry>| match found.sha256 {
+            Some(sha256) => {
+                entry.blob == sha256 && (expected.promises.is_empty() || is_as_promised(entry, &expected))
+            }
+            None => is_as_promised(entry, &expected),
+        };
+        if let Some(entry) = held.as_ref().filter(is_same) {
             return Ok((Arc::clone(entry), true));
         }
         if let Some(entry) = self.link_promised(file, &expected).await? {
             return Ok((entry, false));
         }
-        let opened = blocking(move || Opened::of(&found.source)).await?;
-        if expected.sha256().is_some() {
-            let known = None;
-            return self.write(file, opened, expected, known, progress).await.map(|entry| (entry, false));
+        let opened = self.opened(&found).await?;
+        let is_new = match found.sha256 {
+            Some(sha256) => self.store.blob(&sha256)?.is_none(),
+            None => expected.sha256().is_some(),
+        };
+        if is_new {
+            let reading = Reading { known: found.sha256, is_second: false };
+            return self.write(file, opened, expected, reading, progress).await.map(|entry| (entry, false));
         }
         let (sha256, standing) = first_reading(file, &opened, &expected, &progress).await?;
+        if found.sha256.is_some_and(|known| known != sha256) {
+            return Err(NotTaken::Changed);
+        }
         if let Some(entry) = held.filter(|entry| entry.blob == sha256) {
             return Ok((entry, true));
         }
@@ -68,7 +81,8 @@ impl Cache {
             let entry = Entry::of(&expected, sha256, info.size, standing, Timestamp::now());
             return self.link_to(file, entry).await.map(|entry| (entry, false));
         }
-        self.write(file, opened, expected, Some(sha256), progress).await.map(|entry| (entry, false))
+        let reading = Reading { known: Some(sha256), is_second: true };
+        self.write(file, opened, expected, reading, progress).await.map(|entry| (entry, false))
     }
 
     /// Notes what a client of Hugging Face has noted of a commit: which branches and tags stood for it, each at a
@@ -102,25 +116,21 @@ impl Cache {
         Ok(())
     }
 
+    async fn opened(&self, found: &Offered) -> Result<Opened, NotTaken> {
+        if found.source == Source::Held {
+            let blob = found.sha256.map(|sha256| self.store.open_blob(&sha256)).transpose()?.flatten();
+            return blob.ok_or(NotTaken::NotHeld).and_then(Opened::held);
+        }
+        let source = found.source.clone();
+        blocking(move || Opened::of(&source)).await
+    }
+
     fn expected(&self, file: &Resource, found: &Offered) -> Expectation {
-        let mut promises: Vec<Promise> = found.promise.into_iter().collect();
+        let mut promises: Vec<Promise> = found.promises.clone();
+        promises.extend(file.own_promise().filter(|own| promises.iter().all(|p| p.digest != own.digest)));
         let listed = self.listed(file).filter(|listed| promises.iter().all(|p| p.digest != listed.digest));
         promises.extend(listed);
-        // Hugging Face tags its files with these two.
-        let tag = promises.iter().map(|promise| promise.digest);
-        let tag =
-            tag.filter(|d| matches!(d, Digest::Sha256(_) | Digest::GitSha1(_))).map(|d| d.value()).next();
-        let commit = match &file.revision {
-            Revision::Commit(commit) => Some(commit.clone()),
-            Revision::Version(_) | Revision::Named(_) => None,
-        };
-        let etag = tag.filter(|_| file.hub == Hub::HuggingFace).map(|tag| format!("\"{tag}\""));
-        Expectation {
-            representation: Representation { etag, commit, ..Representation::default() },
-            promises,
-            learned_at: found.since,
-            ..Expectation::default()
-        }
+        expectation(file, promises, found.since)
     }
 
     /// Gives the name to bytes that are held and verified to be what is promised here. Where two have promised
@@ -152,7 +162,7 @@ impl Cache {
         file: &Resource,
         opened: Opened,
         expected: Expectation,
-        known: Option<Sha256>,
+        Reading { known, is_second }: Reading,
         progress: Progress,
     ) -> Result<Arc<Entry>, NotTaken> {
         let key = self.key(file);
@@ -162,8 +172,7 @@ impl Cache {
         let record = PartialRecord { expectation, started_at: now, touched_at: now };
         let blob = self.store.begin_partial(&key, record).await?;
         let written = async {
-            let (digests, standing) =
-                self.copy(file, &opened, &expected, &blob, known.is_some(), progress).await?;
+            let (digests, standing) = self.copy(file, &opened, &expected, &blob, is_second, progress).await?;
             if known.is_some_and(|known| known != digests.sha256) {
                 return Err(NotTaken::Changed);
             }
@@ -212,6 +221,40 @@ impl Cache {
         let digests = joined(reading).await?;
         durable(&mut writes, 0).await?;
         judged(&file.path, expected, &digests).map(|standing| (digests, standing))
+    }
+}
+
+/// What is expected of a file of which these promises are known: clients are told as much as follows from them.
+pub fn expectation(file: &Resource, promises: Vec<Promise>, since: Timestamp) -> Expectation {
+    let tag = promises.iter().map(|promise| promise.digest).find(|digest| is_tag(file.hub, digest));
+    let commit = match &file.revision {
+        Revision::Commit(commit) => Some(commit.clone()),
+        Revision::Version(_) | Revision::Named(_) => None,
+    };
+    let etag = tag.map(|tag| format!("\"{}\"", tag.value()));
+    Expectation {
+        representation: Representation { etag, commit, ..Representation::default() },
+        promises,
+        learned_at: since,
+        ..Expectation::default()
+    }
+}
+
+/// What is known of bytes that are read to be written.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// What they must hash to.
+    known: Option<Sha256>,
+    /// Whether they were read before.
+    is_second: bool,
+}
+
+/// Whether a hub has this digest of a file for its entity tag.
+fn is_tag(hub: Hub, digest: &Digest) -> bool {
+    match hub {
+        Hub::HuggingFace => matches!(digest, Digest::Sha256(_) | Digest::GitSha1(_)),
+        Hub::Mozilla => matches!(digest, Digest::Md5(_)),
+        Hub::Settings => false,
     }
 }
 
@@ -265,7 +308,6 @@ fn not_committed(error: CommitError) -> NotTaken {
 
 #[cfg(test)]
 mod tests {
-    use super::super::offered::Source;
     use super::*;
     use crate::cache;
     use crate::model::{RepoKind, Roots};
@@ -299,7 +341,7 @@ mod tests {
     }
 
     fn on_disk(path: &Path) -> Offered {
-        Offered { source: Source::File(path.to_owned()), promise: None, since: Timestamp(0) }
+        Offered { source: Source::File(path.to_owned()), promises: vec![], sha256: None, since: Timestamp(0) }
     }
 
     fn unheard() -> Progress {

@@ -229,6 +229,7 @@ impl<'a> Import<'a> {
                 commit: commit.clone(),
                 names: std::mem::take(&mut names),
                 absent: absent.next().unwrap_or_default().to_vec(),
+                imported: None,
             };
             reach::execute(self.config, command, |_| {})?;
         }
@@ -242,7 +243,8 @@ impl<'a> Import<'a> {
             let mut files = Vec::new();
             for (path, place) in &state.files {
                 let source = Source::File(place.at.clone());
-                let found = Offered { source, promise: place.promise, since: place.since };
+                let promises = place.promise.into_iter().collect();
+                let found = Offered { source, promises, sha256: None, since: place.since };
                 match cache::examine(path, &found) {
                     Ok((digests, standing)) => {
                         let promise = place.promise.filter(|_| standing == Standing::Verified);
@@ -312,9 +314,9 @@ fn found(state: &State) -> impl Iterator<Item = Found> + '_ {
             path: path.clone(),
             sha256: None,
         },
-        at: place.at.clone(),
+        at: Some(place.at.clone()),
         stretch: None,
-        promise: place.promise,
+        promises: place.promise.into_iter().collect(),
         since: place.since,
     })
 }

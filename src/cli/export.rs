@@ -1,8 +1,10 @@
 //! `hubcache export`: what a lock file pins, for where there is no hubcache.
 
+mod bundle;
 mod content;
 mod directory;
 mod folder;
+mod ids;
 mod intake;
 mod place;
 mod writer;
@@ -11,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgGroup, ArgMatches, Command};
 
+use self::bundle::Wish;
 use super::exit::{Exit, Failure};
 use super::flags::{self, Scope};
 use super::holdings::held;
@@ -18,12 +21,16 @@ use super::ls::json_arg;
 use super::{lock, print, transfer};
 use crate::config::Config;
 use crate::transfer::ModelName;
-use crate::transfer::lock::Lock;
+use crate::transfer::lock::{Lock, Locked};
 use directory::Kind;
 
 const LONG_ABOUT: &str = "\
 Write what a lock file pins for where there is no hubcache, or no network. It is all that the lock file pins and nothing \
 else; when something is not held with these bytes, the command ends with 65 and a list before it has written anything.
+
+--output writes a bundle: one file with everything, Remote Settings too, to be carried to a machine that imports it. It is an image layout of the Open Container Initiative in a tar, so other programs and registries can \
+carry it; one lock file makes the same bytes everywhere. --since leaves out what another lock file pins, for machines that \
+have that already.
 
 --hf-cache writes a directory as Hugging Face clients keep one. With HF_HUB_CACHE set to it and HF_HUB_OFFLINE=1 they load \
 models of Hugging Face from there, at the branches and commits of the lock file. It may be a cache that is in use.
@@ -37,6 +44,8 @@ are there once, where the file system can share them (XFS, Btrfs). No link in th
 
 const EXAMPLES: &str = "\
 Examples:
+  hubcache export --lock lab.lock -o lab.tar
+  hubcache export --lock lab.lock -o delta.tar --since last-time.lock --sign key.pem
   hubcache export --lock hubcache.lock --hf-cache /mnt/disk/hub
   HF_HUB_CACHE=/mnt/disk/hub HF_HUB_OFFLINE=1 python train.py
   hubcache export --lock hubcache.lock --tree /srv/models";
@@ -47,12 +56,16 @@ Print an object: directory, files (how many), of which written, kept, reflinked 
 const DESTINATION: &str = "destination";
 const HF_CACHE: &str = "hf-cache";
 const TREE: &str = "tree";
+const OUTPUT: &str = "output";
+const SINCE: &str = "since";
+const SIGN: &str = "sign";
 
 pub fn command() -> Command {
-    let dir = |name: &'static str, help: &'static str| {
-        let dir = Arg::new(name).long(name).value_name("DIR").help(help).display_order(0);
-        dir.value_parser(clap::value_parser!(PathBuf))
+    let file = |name: &'static str, value: &'static str, help: &'static str| {
+        let file = Arg::new(name).long(name).value_name(value).help(help).display_order(0);
+        file.value_parser(clap::value_parser!(PathBuf))
     };
+    let dir = |name: &'static str, help: &'static str| file(name, "DIR", help);
     let command = Command::new("export")
         .about("Write what a lock file pins for other tools")
         .long_about(LONG_ABOUT)
@@ -60,7 +73,10 @@ pub fn command() -> Command {
         .arg(lock::arg())
         .arg(dir(HF_CACHE, "Write a cache directory of Hugging Face clients"))
         .arg(dir(TREE, "Write folders as the bucket of Firefox has them"))
-        .group(ArgGroup::new(DESTINATION).args([HF_CACHE, TREE]).required(true))
+        .arg(file(OUTPUT, "FILE", "Write a bundle").short('o').display_order(0))
+        .arg(file(SINCE, "LOCK", "Leave out of the bundle what this lock file pins as well").requires(OUTPUT))
+        .arg(file(SIGN, "KEY", "Sign the bundle with this private key (Ed25519, in PEM)").requires(OUTPUT))
+        .group(ArgGroup::new(DESTINATION).args([OUTPUT, HF_CACHE, TREE]).required(true))
         .arg(transfer::quiet_arg())
         .arg(json_arg(JSON_HELP));
     flags::add(command, Scope::Store)
@@ -69,15 +85,17 @@ pub fn command() -> Command {
 /// Where to.
 enum Destination<'a> {
     Directory(Kind, &'a Path),
+    Bundle(Wish<'a>),
 }
 
 impl<'a> Destination<'a> {
     fn of(matches: &'a ArgMatches) -> Self {
         let dir = |name: &str| matches.get_one::<PathBuf>(name).map(PathBuf::as_path);
-        match (dir(HF_CACHE), dir(TREE)) {
-            (Some(dir), _) => Self::Directory(Kind::HfCache, dir),
-            (_, Some(dir)) => Self::Directory(Kind::Tree, dir),
-            (None, None) => unreachable!("clap requires one of the destinations"),
+        match (dir(HF_CACHE), dir(TREE), dir(OUTPUT)) {
+            (Some(dir), ..) => Self::Directory(Kind::HfCache, dir),
+            (_, Some(dir), _) => Self::Directory(Kind::Tree, dir),
+            (.., Some(path)) => Self::Bundle(Wish { path, since: dir(SINCE), sign: dir(SIGN) }),
+            (None, None, None) => unreachable!("clap requires one of the destinations"),
         }
     }
 }
@@ -111,19 +129,27 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     };
     match Destination::of(matches) {
         Destination::Directory(kind, dir) => directory::run(&export, kind, dir),
+        Destination::Bundle(wish) => bundle::run(&export, &wish),
     }
 }
 
-/// Fails with a list of the files of these models that are not held with the bytes that the lock pins.
-fn missing(export: &Export<'_>, models: &[ModelName]) -> Result<(), Failure> {
+/// The files of these models that are not held with the bytes that the lock pins.
+fn lacking<'a>(
+    config: &Config,
+    models: impl Iterator<Item = (&'a ModelName, &'a Locked)>,
+) -> Result<Vec<String>, Failure> {
     let mut missing = Vec::new();
-    for name in models {
-        let Some(locked) = export.lock.models.get(name) else { continue };
-        let held = held(export.config, name, locked.kept_at(name))?;
+    for (name, locked) in models {
+        let held = held(config, name, locked.kept_at(name))?;
         let lacks = |path: &str, sha256| held.get(path).is_none_or(|digests| !digests.contains(sha256));
         let lacking = locked.files.iter().filter(|(path, file)| lacks(path, &file.sha256));
         missing.extend(lacking.map(|(path, _)| format!("{name}/{path}")));
     }
+    Ok(missing)
+}
+
+/// Fails with a list of what is missing, if something is.
+fn refuse_missing(export: &Export<'_>, missing: &[String]) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }

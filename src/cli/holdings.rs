@@ -53,6 +53,7 @@ impl Holdings {
             | Event::Listed(_)
             | Event::Moving(_)
             | Event::Brought(_)
+            | Event::Taken(_)
             | Event::Text(_)
             | Event::Explained(_) => {}
         }

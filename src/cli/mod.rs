@@ -3,6 +3,7 @@
 //! A command reads its arguments, has the settings read, does its work and prints; what goes wrong becomes a
 //! `Failure` with an exit code from `sysexits.h`. Results go to stdout, everything else to stderr.
 
+mod bundle;
 mod ca;
 mod check_model;
 mod config;

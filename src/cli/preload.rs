@@ -163,7 +163,7 @@ fn watcher(quiet: bool, plan: &[Planned]) -> Watcher {
 }
 
 /// Pins the revisions of a lock that are not pinned yet.
-fn keep(config: &Config, lock: &Lock) -> Result<(), Failure> {
+pub fn keep(config: &Config, lock: &Lock) -> Result<(), Failure> {
     for (model, locked) in &lock.models {
         let selector = selector(model, locked.kept_at(model));
         let held = Holdings::read(config, control::Command::Ls { selector: selector.clone() })?;

@@ -19,7 +19,7 @@ use crate::app;
 use crate::config::Config;
 use crate::model::{Commit, Happening, LockedAttachment, LockedSettings, Needed, Sha256, Timestamp};
 use crate::proxy::explain::Explanation;
-use crate::remote_settings::SettingsStatus;
+use crate::remote_settings::{SettingsStatus, Taken};
 use crate::store::{OpenError, Store};
 
 // An owner that has just taken the directory opens its socket within moments, and one that is stopping is gone soon.
@@ -59,6 +59,8 @@ pub enum Event {
     Moving(Moving),
     /// What became of a file that was to be brought.
     Brought(Box<Brought>),
+    /// What became of a collection of Remote Settings.
+    Taken(Taken),
     /// What a small file says.
     Text(String),
     /// What would be answered to a request.
@@ -151,6 +153,7 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
             Reply::Listed { listed } => each(Event::Listed(listed)),
             Reply::Moving { moving } => each(Event::Moving(moving)),
             Reply::Brought { brought } => each(Event::Brought(brought)),
+            Reply::Taken { taken } => each(Event::Taken(taken)),
             Reply::Text { text } => each(Event::Text(text)),
             Reply::Explained { explanation } => each(Event::Explained(explanation)),
             // Only of sessions, which are not asked for here.
@@ -176,8 +179,8 @@ enum Answer {
 }
 
 async fn reach(config: &Config, command: Command) -> Result<Answer, Failure> {
-    use Command::{Bring, Hold, Learn, Survey, Sync, Take};
-    if matches!(command, Sync | Survey { .. } | Bring { .. } | Take { .. }) {
+    use Command::{Adopt, Bring, Hold, Learn, Survey, Sync, Take};
+    if matches!(command, Sync | Survey { .. } | Bring { .. } | Take { .. } | Adopt { .. }) {
         let (connection, first) = owner::ask_or_start(config, &command).await?;
         return Ok(Answer::Owner { connection, first: Some(first) });
     }

@@ -89,6 +89,16 @@ impl LockedSettings {
         );
         files
     }
+
+    /// The same as parts, with a name for people.
+    pub fn parts(&self) -> Vec<(String, LockedPart)> {
+        let named = |(file, size): (Resource, u64)| {
+            let sha256 = Sha256::parse(file.revision.as_str()).expect("the revision of each is its digest");
+            let of = file.repo.id.strip_prefix(LOCKED).map_or("attachments", |of| of);
+            (format!("{of}/{}", file.path), LockedPart { size, sha256 })
+        };
+        self.files().into_iter().map(named).collect()
+    }
 }
 
 impl LockedPart {

@@ -13,7 +13,7 @@ use super::snapshot::{Base, judge, merged};
 use super::trouble::Trouble;
 use super::wire::{self, ChangeList, Changeset, Unreadable};
 use super::{Held, Watcher, startup, text_of};
-use crate::model::{Collection, Document, Records, Timestamp};
+use crate::model::{Collection, Records, Timestamp};
 use crate::store::{Decision, StoreError};
 use crate::upstream::{Collected, Failure};
 use crate::verify::signature::{self, BadSignature, Chain, Validity};
@@ -25,7 +25,7 @@ impl Watcher {
         let said = wire::json(&got.body)?;
         let base = base_of(&said).ok_or(Unreadable::Lacks("base of attachments"))?;
         self.fetcher.upstream().set_attachments(base);
-        let _commit = self.commit.lock().await;
+        let _commit = self.remote.commit.lock().await;
         let mut held = Held::clone(&self.remote.held());
         (held.server, held.server_at) = (Some(Arc::new(said)), Timestamp::now());
         self.remote.decide(vec![self.document(SERVER, ROOT, got.body)]).await?;
@@ -38,7 +38,7 @@ impl Watcher {
         let got = self.get(&self.url(&path)?, wire::MAX_ANSWER).await?;
         let list = Arc::new(wire::change_list(&got.body)?);
         if self.remote.held().changes.as_ref() != Some(&list) {
-            let _commit = self.commit.lock().await;
+            let _commit = self.remote.commit.lock().await;
             let mut held = Held::clone(&self.remote.held());
             held.changes = Some(Arc::clone(&list));
             self.remote.decide(vec![self.document(SERVER, CHANGES, got.body)]).await?;
@@ -125,7 +125,7 @@ impl Watcher {
             }
         }
         let body = serde_json::to_vec(&good).expect("values of JSON are JSON");
-        let _commit = self.commit.lock().await;
+        let _commit = self.remote.commit.lock().await;
         let mut held = Held::clone(&self.remote.held());
         let mut decisions = vec![self.document(SERVER, BUNDLE, body.into())];
         decisions.extend(self.keep_chains(&mut held, used));
@@ -213,8 +213,7 @@ impl Watcher {
     }
 
     pub(super) fn document(&self, of: &str, path: &str, body: Bytes) -> Decision {
-        let document = Document { status: 200, learned_at: Timestamp::now(), body, ..Document::default() };
-        Decision::Document(self.settings().key(of, path), document)
+        self.settings().document(of, path, body)
     }
 }
 

@@ -13,7 +13,7 @@ impl Watcher {
         if held.denied.is_empty() && before.denied.is_empty() {
             return;
         }
-        let _commit = self.commit.lock().await;
+        let _commit = self.remote.commit.lock().await;
         if let Err(error) = self.drop_denied(&held, before).await {
             tracing::warn!(%error, "what the deny list matches is blocked, and cannot be dropped yet");
         }

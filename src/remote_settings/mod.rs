@@ -51,6 +51,7 @@
 mod announce;
 mod ask;
 mod attachments;
+mod delivered;
 mod deny;
 mod held;
 mod hold;
@@ -73,6 +74,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, broadcast};
 
 pub use announce::Announcement;
+pub use delivered::{Delivered, Taken, Undeliverable};
 pub use held::Held;
 pub use hold::{hold, keep, pin, release, unpin};
 pub use locked::Lockable;
@@ -167,6 +169,9 @@ pub struct RemoteSettings {
     held: RwLock<Arc<Held>>,
     watching: Mutex<Watching>,
     polls: Polls,
+    /// Held by whoever takes a state over, carries a job out to its end, or has an operator's decision written: what each
+    /// of them compares with must be what it replaces.
+    commit: tokio::sync::Mutex<()>,
     happenings: broadcast::Sender<Happening>,
     /// Rung when there may be renewals to carry out.
     renewals: Notify,
@@ -192,12 +197,18 @@ impl RemoteSettings {
             held: RwLock::new(Arc::new(held)),
             watching: Mutex::default(),
             polls: Polls::default(),
+            commit: tokio::sync::Mutex::default(),
             happenings: broadcast::Sender::new(HAPPENINGS),
             renewals: Notify::new(),
             attachments: Notify::new(),
             told_chains: moka::sync::Cache::new(TOLD_CHAINS),
             packed: Mutex::default(),
         }))
+    }
+
+    /// Keeps everything as it is until the guard is dropped, for decisions of operators.
+    pub async fn exclusively(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.commit.lock().await
     }
 
     /// What is held now.

@@ -97,7 +97,7 @@ impl Watcher {
             Task::Revalidate => self.compared(&key).await,
         };
         let found = found.unwrap_or_else(|error| Found::Again(error.to_string()));
-        let _commit = self.commit.lock().await;
+        let _commit = self.remote.commit.lock().await;
         let decided = self.concluded(&key, &renewal, found);
         let done = match decided {
             Ok(decisions) if decisions.is_empty() => Ok(()),
@@ -268,7 +268,7 @@ impl Watcher {
         let store = &self.remote.store;
         for (key, _) in store.all_decided()? {
             // Pins, holds and what records name are looked at as they are while nobody can change them.
-            let _commit = self.commit.lock().await;
+            let _commit = self.remote.commit.lock().await;
             let Some(superseded) = self.is_due_to_go(&key)? else { continue };
             let EntryKey { hub, root, repo, revision, .. } = key.clone();
             let selector = Selector {

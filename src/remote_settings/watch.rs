@@ -31,9 +31,6 @@ const MAX_OTHER: usize = 8 << 20;
 pub struct Watcher {
     pub(super) remote: Arc<RemoteSettings>,
     pub(super) fetcher: Arc<Fetcher>,
-    /// Held by whoever takes a state over, carries a job out to its end, or has an operator's decision written: what each
-    /// of them compares with must be what it replaces.
-    pub(super) commit: tokio::sync::Mutex<()>,
 }
 
 impl Watcher {
@@ -42,12 +39,7 @@ impl Watcher {
         if let Some(base) = remote.held().server.as_ref().and_then(|said| base_of(said)) {
             fetcher.upstream().set_attachments(base);
         }
-        Arc::new(Self { remote, fetcher, commit: tokio::sync::Mutex::default() })
-    }
-
-    /// Keeps everything as it is until the guard is dropped, for decisions of operators.
-    pub async fn exclusively(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.commit.lock().await
+        Arc::new(Self { remote, fetcher })
     }
 
     /// Polls at once, every so often, and whenever somebody wants it, until it is dropped.
@@ -215,8 +207,8 @@ impl Watcher {
     }
 
     /// Writes a signed state down with all that it announces, publishes it, and has it acted upon.
-    async fn adopt(&self, next: Snapshot, chains: BTreeMap<String, Bytes>) -> Result<(), Trouble> {
-        let commit = self.commit.lock().await;
+    pub(super) async fn adopt(&self, next: Snapshot, chains: BTreeMap<String, Bytes>) -> Result<(), Trouble> {
+        let commit = self.remote.commit.lock().await;
         let collection = next.collection.clone();
         let before = self.remote.snapshot(&collection)?;
         if before.as_ref().is_some_and(|before| before.timestamp > next.timestamp) {

@@ -8,6 +8,7 @@ pub mod client;
 pub mod daemon;
 pub mod hub;
 pub mod netns;
+pub mod output;
 pub mod settings;
 pub mod tls;
 

@@ -53,10 +53,14 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Survey { repo, revision } => transfer::survey(&context, &repo, &revision, &sink).await,
         Command::Bring { files } => transfer::bring(&context, files, &sink).await,
         Command::Take { files } => take::take(&context, files, &sink).await,
-        Command::Learn { repo, commit, names, absent } => {
+        Command::Learn { repo, commit, names, absent, imported } => {
+            if let Some(imported) = imported {
+                context.cache.note_imported(&repo, &commit, &imported).await;
+            }
             take::learn(&context, &repo, &commit, names, absent).await
         }
         Command::Read { file } => transfer::read(&context, &file, &sink).await,
+        Command::Adopt { settings } => settings::adopt(&context, *settings, &sink).await,
         Command::Blobs { blobs, from } => {
             blocking(store, sink.clone(), move |job| job.send_blobs(&blobs, from)).await
         }

@@ -27,12 +27,13 @@ pub use server::serve;
 pub use session::{Lacking, Noted, Opened, Opening, Place, Refused, SessionAsked, Wish};
 pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
 
+use crate::cache::Imported;
 use crate::model::{
     Commit, Decided, Digest, Entry, EntryKey, Happening, Hub, LockedAttachment, LockedSettings, Needed,
     Promise, RefKey, Repo, Sha256, Timestamp,
 };
 use crate::proxy::explain::Explanation;
-use crate::remote_settings::SettingsStatus;
+use crate::remote_settings::{SettingsStatus, Taken};
 use crate::store;
 
 /// Something that operators ask of a store.
@@ -115,7 +116,7 @@ pub enum Command {
         /// Which files.
         files: Vec<Found>,
     },
-    /// Note what a client of Hugging Face has noted of a commit.
+    /// Note what a client of Hugging Face, or a lock file, has noted of a commit.
     Learn {
         /// The repository.
         repo: Repo,
@@ -125,11 +126,18 @@ pub enum Command {
         names: Vec<(String, Timestamp)>,
         /// Files that it does not have.
         absent: Vec<String>,
+        /// What came with an import of it.
+        imported: Option<Box<Imported>>,
     },
     /// Tell what a small file that is held says.
     Read {
         /// Which file.
         file: Wanted,
+    },
+    /// Take over what is pinned of Remote Settings, of which all parts are held.
+    Adopt {
+        /// What that is.
+        settings: Box<LockedSettings>,
     },
     /// Send the bytes of blobs, one behind the other.
     Blobs {
@@ -181,12 +189,12 @@ pub const MAX_BLOBS: usize = 1000;
 pub struct Found {
     /// As what it is to be held.
     pub file: Wanted,
-    /// Where it lies: an absolute path without links.
-    pub at: PathBuf,
+    /// Where it lies: an absolute path without links. None where its bytes are held already, under another name.
+    pub at: Option<PathBuf>,
     /// Where in that it begins, and how long it is, if it is not all of it.
     pub stretch: Option<(u64, u64)>,
     /// What its bytes must hash to, by the word of whoever put it there.
-    pub promise: Option<Promise>,
+    pub promises: Vec<Promise>,
     /// Since when it lies there.
     pub since: Timestamp,
 }
@@ -356,6 +364,11 @@ pub enum Reply {
     Text {
         /// That.
         text: String,
+    },
+    /// What became of a collection that was imported.
+    Taken {
+        /// That.
+        taken: Taken,
     },
     /// Bytes of a blob, which come behind this line.
     Chunk {

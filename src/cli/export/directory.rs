@@ -18,7 +18,7 @@ use super::content::contents;
 use super::folder::Folder;
 use super::intake;
 use super::writer::{Done, Writer};
-use super::{Export, missing};
+use super::{Export, lacking, refuse_missing};
 use crate::transfer::lock::Lock;
 use crate::transfer::outline::{BadOutline, Outline};
 
@@ -64,7 +64,8 @@ pub fn run(export: &Export<'_>, kind: Kind, dir: &Path) -> Result<(), Failure> {
     if export.lock.settings.is_some() {
         export.say("what the lock file pins of Remote Settings is left out: a directory has models only");
     }
-    missing(export, &outline.models)?;
+    let models = outline.models.iter().filter_map(|name| Some((name, export.lock.models.get(name)?)));
+    refuse_missing(export, &lacking(export.config, models)?)?;
     let folder = Folder::open(dir)?;
     let contents = contents(&outline);
     let total_bytes = outline.files.iter().map(|laid| laid.size).fold(0, u64::saturating_add);

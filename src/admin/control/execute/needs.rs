@@ -60,7 +60,7 @@ async fn keep_parts(context: &Context, lockable: &Lockable) -> Result<(), Failur
     let mut keys: Vec<EntryKey> = Vec::new();
     for (file, bytes) in &lockable.parts {
         let source = Source::Memory(bytes.clone());
-        let offered = Offered { source, promise: None, since: Timestamp::now() };
+        let offered = Offered { source, promises: vec![], sha256: None, since: Timestamp::now() };
         let taken = context.cache.take(file, offered, Arc::new(|_, _| ControlFlow::Continue(()))).await;
         taken.map_err(|error| not_kept(&file.to_string(), &error))?;
         keys.push(file.key(root));

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 
 use tokio::sync::mpsc;
 
-use super::super::{Context, Failure, Reply, Selector, Summary};
-use crate::model::{Happening, Timestamp};
+use super::super::{Context, Failure, Reply, Selector, Summary, chain};
+use crate::model::{Happening, LockedSettings, Timestamp};
 use crate::proxy::Mirror;
 use crate::remote_settings as rs;
 use crate::store::{self, StoreError};
@@ -64,6 +64,29 @@ pub(super) async fn unpin(context: &Context, selector: Selector, sink: &Sink) ->
     done(context, told, sink).await
 }
 
+/// Takes over what was imported of Remote Settings.
+pub(super) async fn adopt(
+    context: &Context,
+    locked: LockedSettings,
+    sink: &Sink,
+) -> Result<Summary, Failure> {
+    let mirror = mirror(context)?;
+    let (store, roots) = (context.cache.store().clone(), mirror.remote.settings().roots.clone());
+    let read = tokio::task::spawn_blocking(move || rs::Delivered::held(&store, &locked, &roots));
+    let delivered = read.await.map_err(|panic| Failure::io("the command failed", &panic))??;
+    let taken = mirror.remote.take_over(delivered, mirror.watcher.as_deref()).await;
+    for taken in taken.map_err(|error| Failure::io("Remote Settings cannot be stored", &error))? {
+        tell(sink, Reply::Taken { taken }).await;
+    }
+    Ok(Summary::default())
+}
+
+impl From<rs::Undeliverable> for Failure {
+    fn from(why: rs::Undeliverable) -> Self {
+        Self { error: chain(&why), exit: Self::DATA }
+    }
+}
+
 /// Tells what happened, the oldest first.
 pub(super) async fn history(context: &Context, model: Option<&str>, sink: &Sink) -> Result<Summary, Failure> {
     let happenings = context.cache.store().history(model).map_err(unreadable)?;
@@ -91,8 +114,8 @@ async fn done(
 
 /// Keeps announcements from being carried out until the guard is dropped.
 pub(super) async fn exclusively(context: &Context) -> Option<tokio::sync::MutexGuard<'_, ()>> {
-    match context.mirror.as_ref().and_then(|mirror| mirror.watcher.as_ref()) {
-        Some(watcher) => Some(watcher.exclusively().await),
+    match &context.mirror {
+        Some(mirror) => Some(mirror.remote.exclusively().await),
         None => None,
     }
 }
