@@ -5,6 +5,7 @@
 
 mod core;
 mod heap;
+mod lent;
 mod lines;
 mod logs;
 mod owner;
@@ -30,6 +31,7 @@ use self::core::Core;
 use self::sessions::Sessions;
 use self::signals::Signals;
 pub use heap::keep_memory;
+pub use lent::Lent;
 pub use logs::{Log, start_log};
 pub use owner::own;
 pub use spoiling::{Spoiling, stopped};
@@ -42,6 +44,7 @@ use crate::listen::{self, Drained, Interceptor, Speaks, authority};
 use crate::model::Timestamp;
 use crate::policy::{Asker, Denial};
 use crate::proxy::{Forwarding, Frozen, Handled, Proxy};
+use crate::remote_settings::Undeliverable;
 use crate::store::{self, Store, StoreError};
 use crate::upstream;
 
@@ -83,6 +86,12 @@ pub enum Error {
     Certificate(authority::CaError),
     /// What is held of Remote Settings cannot be read.
     Settings(StoreError),
+    /// The bundle cannot be read.
+    Bundle(io::Error),
+    /// The index of the bundle cannot be written.
+    Lend(StoreError),
+    /// What the bundle has of Remote Settings is refused.
+    Delivered(Undeliverable),
     /// The parent proxy is this server.
     OwnParent(Denial),
     /// An address could not be listened on.
@@ -109,6 +118,9 @@ impl fmt::Display for Error {
             Self::Upstream(_) => write!(f, "connections to the hubs cannot be set up"),
             Self::Certificate(_) => write!(f, "TLS cannot be spoken with clients"),
             Self::Settings(_) => write!(f, "what is held of Remote Settings cannot be read"),
+            Self::Bundle(_) => write!(f, "the bundle cannot be read"),
+            Self::Lend(_) => write!(f, "the index of the bundle cannot be written"),
+            Self::Delivered(_) => write!(f, "the bundle cannot be served"),
             Self::OwnParent(_) => write!(f, "the parent proxy (upstream.proxy, HTTPS_PROXY) cannot be used"),
             Self::Bind { setting, address, .. } => write!(f, "cannot listen on {address} ({setting})"),
             Self::Control(_) => write!(f, "the control socket cannot be made"),
@@ -124,22 +136,24 @@ impl std::error::Error for Error {
             Self::Open(e) => Some(e),
             Self::Upstream(e) => Some(e),
             Self::Certificate(e) => Some(e),
-            Self::Settings(e) => Some(e),
+            Self::Settings(e) | Self::Lend(e) => Some(e),
+            Self::Delivered(e) => Some(e),
             Self::OwnParent(e) => Some(e),
-            Self::Bind { source: e, .. } | Self::Control(e) | Self::Signals(e) => Some(e),
+            Self::Bind { source: e, .. } | Self::Bundle(e) | Self::Control(e) | Self::Signals(e) => Some(e),
             Self::Task(e) => Some(e),
         }
     }
 }
 
 /// Serves until a signal says stop; `ready` is called once, when clients can connect. Where a lock is given, nothing
-/// else is served.
+/// else is served; and what is `lent` is served from where it lies.
 ///
 /// # Errors
 /// When a part cannot start, or fails before the end.
 pub async fn run(
     config: Config,
     frozen: Option<Arc<Frozen>>,
+    lent: Option<Lent>,
     ready: impl FnOnce(Ready),
 ) -> Result<(), Error> {
     // Before anything that a signal should stop in good order.
@@ -147,7 +161,7 @@ pub async fn run(
     raise_file_limit(config.listen.limits.max_connections);
     // First of all, because a second process is told who owns the directory rather than which port is taken.
     let store = open_in_time(config.store.clone()).await?;
-    let mut service = match Service::start(config, frozen, store.clone()).await {
+    let mut service = match Service::start(config, frozen, lent, store.clone()).await {
         Ok(service) => service,
         Err(error) => {
             store.close().await;
@@ -196,7 +210,15 @@ const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
-    async fn start(config: Config, frozen: Option<Arc<Frozen>>, store: Store) -> Result<Self, Error> {
+    async fn start(
+        config: Config,
+        frozen: Option<Arc<Frozen>>,
+        mut lent: Option<Lent>,
+        store: Store,
+    ) -> Result<Self, Error> {
+        if let Some(lent) = &mut lent {
+            lent.index(&store, &config.upstream.roots).await?;
+        }
         let offline = config.offline || frozen.is_some();
         let Config { listen, admin, upstream: mut hubs, .. } = config.clone();
         let doors = Doors::open(&listen, &admin).await?;
@@ -219,6 +241,9 @@ impl Service {
             tracing::info!("offline: no hub is asked");
         }
         let core = Core::new(&config, hubs, store.clone(), !offline)?;
+        if let Some(lent) = &lent {
+            lent.take_over(&core, &store).await?;
+        }
         if let Some(fetcher) = &core.fetcher {
             fetcher.resume_fills();
         }

@@ -70,7 +70,8 @@
 //! - **Outline** ([`transfer::outline::Outline`]): where the files of a lock are in a directory for other tools. A **content**
 //!   is bytes with all the files that have them.
 //! - **Bundle** ([`transfer::bundle`]): what a lock pins, with the lock, in one file. A **delta** is one without what
-//!   another lock pins. What it brings of Remote Settings is **delivered** ([`remote_settings::Delivered`]).
+//!   another lock pins. What it brings of Remote Settings is **delivered** ([`remote_settings::Delivered`]); what is served
+//!   out of it is **lent** ([`store::Store::lend`]).
 //! - **Owner**: the one process that has a data directory open. **Session** ([`admin::control::Opened`]): what it
 //!   serves from a lock, on a listener of its own, for one run of a program.
 //! - **View** ([`cache::View`]): how a branch is read, as the hub said last or, while no hub can be asked, as the commit

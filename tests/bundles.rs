@@ -355,6 +355,79 @@ fn other_programs_read_every_model() {
     assert_eq!(entries(&lab), entries(&daemon));
 }
 
+#[test]
+fn a_bundle_is_served_as_it_is_and_nothing_else() {
+    let scene = Scene::new();
+    let connected = scene.connected();
+    told(scene.export(&connected, "lab.tar", &[]));
+    scene.hub.stop();
+    scene.hub.clear();
+    let bundle = scene.path("lab.tar");
+    let serve = |bundle: &Path| scene.builder().arg("--bundle").arg(bundle.to_str().unwrap());
+    let report = scene.path("missing.txt");
+    let mut lab = serve(&bundle).arg("--missing-report").arg(report.to_str().unwrap()).start();
+    let at = |path: &str| format!("{}/acme/tiny/{path}", lab.url());
+    for (path, want) in [
+        ("resolve/main/config.json", "{}".to_owned().into_bytes()),
+        ("resolve/main/empty", Vec::new()),
+        ("resolve/main/model.safetensors", weights("first")),
+        ("v1.0/onnx/model_quantized.onnx", weights("mozilla")),
+    ] {
+        get(&at(path)).assert_is(200, &want, path);
+        get(&at(path)).assert_is(200, &want, "once more");
+    }
+    let reply = head(&at("resolve/main/config.json"));
+    let git = "\"9e26dfeeb6e641a33dae4961196235bdb965b21b\"";
+    assert_eq!(reply.header("etag"), Some(git), "its git blob id, as the hub has it");
+    let tree = get(&format!("{}/api/models/acme/tiny/tree/main?recursive=true", lab.url()));
+    assert!(tree.text().contains("model.safetensors") && !tree.text().contains("README"), "{}", tree.text());
+    assert_eq!(head(&at("resolve/main/no.json")).status, 404);
+    let left_out = get(&at("resolve/main/README.md"));
+    assert_eq!(left_out.status, 403);
+    assert!(left_out.text().contains("a new lab.tar"), "{}", left_out.text());
+    assert!(lab.terminate().success());
+    let said = fs::read_to_string(&report).unwrap();
+    assert!(said.contains("hf:acme/tiny@main/README.md"), "{said}");
+    assert!(!lab.data().join("index.redb").exists(), "the data directory is not touched");
+    assert!(scene.hub.requests().is_empty(), "{}", scene.hub.journal());
+
+    // A delta is not whole, and a wrong lock file beside it is a mistake.
+    let lock = scene.path("lab.lock");
+    told(scene.export(&connected, "delta.tar", &["--since", lock.to_str().unwrap()]));
+    let (status, log) = serve(&scene.path("delta.tar")).try_start().err().unwrap();
+    assert_eq!(status.and_then(|status| status.code()), Some(65), "{log}");
+    assert!(log.contains("is a delta"), "{log}");
+    let (status, log) = serve(&bundle).arg("--lock").arg(lock.to_str().unwrap()).try_start().err().unwrap();
+    assert_eq!(status.and_then(|status| status.code()), Some(78), "{log}");
+}
+
+#[test]
+fn a_damaged_file_of_a_bundle_that_is_served_never_reaches_a_client_whole() {
+    let scene = Scene::new();
+    told(scene.export(&scene.connected(), "lab.tar", &[]));
+    let mut bytes = bytes(&scene.path("lab.tar"));
+    for name in ["mozillam", "firstfir"] {
+        let at = bytes.windows(8).position(|window| window == name.as_bytes()).unwrap();
+        bytes[at + 300_000] ^= 1;
+    }
+    fs::write(scene.path("damaged.tar"), &bytes).unwrap();
+    let bundle = scene.path("damaged.tar");
+    let lab = scene.builder().arg("--bundle").arg(bundle.to_str().unwrap()).start();
+    let at = |path: &str| format!("{}/acme/tiny/{path}", lab.url());
+    get(&at("resolve/main/onnx/model.onnx")).assert_is(200, &weights("the same"), "what is whole is served");
+    for (path, whole) in [
+        ("resolve/main/model.safetensors", weights("first")),
+        ("v1.0/onnx/model_quantized.onnx", weights("mozilla")),
+    ] {
+        let first = get(&at(path));
+        assert!(first.status == 403 || !first.is_whole(), "{path}: {}", first.status);
+        let again = get(&at(path));
+        assert_eq!(again.status, 403, "{path}");
+        assert!(again.body.len() < whole.len());
+        assert!(again.text().contains("other bytes"), "{}", again.text());
+    }
+}
+
 /// Files of every kind and of sizes around those that matter, some of them the same, with odd names.
 fn random_files(random: &mut fastrand::Rng) -> Vec<File> {
     // The store keeps bytes in chunks of this length.

@@ -1,5 +1,6 @@
 //! Bundles as files: how one is written, and how one is read.
 
+mod lend;
 mod read;
 mod settings;
 mod verify;

@@ -28,7 +28,8 @@ const LONG_ABOUT: &str = "\
 Write what a lock file pins for where there is no hubcache, or no network. It is all that the lock file pins and nothing \
 else; when something is not held with these bytes, the command ends with 65 and a list before it has written anything.
 
---output writes a bundle: one file with everything, Remote Settings too, to be carried to a machine that imports it. It is an image layout of the Open Container Initiative in a tar, so other programs and registries can \
+--output writes a bundle: one file with everything, Remote Settings too, to be carried to a machine that imports it or \
+serves it as it is. It is an image layout of the Open Container Initiative in a tar, so other programs and registries can \
 carry it; one lock file makes the same bytes everywhere. --since leaves out what another lock file pins, for machines that \
 have that already.
 

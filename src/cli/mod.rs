@@ -28,6 +28,7 @@ mod reach;
 mod report;
 mod rm;
 mod run;
+mod scratch;
 mod serve;
 mod session;
 mod settings;

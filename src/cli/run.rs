@@ -3,7 +3,6 @@
 mod child;
 mod environment;
 mod record;
-mod scratch;
 
 use std::fs;
 use std::io;
@@ -14,11 +13,11 @@ use clap::builder::OsStringValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::json;
 
-use self::scratch::Scratch;
 use super::exit::{Exit, Failure, io_failure};
 use super::flags::{self, Scope};
 use super::ls::json_arg;
 use super::report::Report;
+use super::scratch::Scratch;
 use super::session::{self, Beyond, Session};
 use super::{faults, lock, preload, print, transfer};
 use crate::admin::control::{Lacking, Wish};

@@ -1,19 +1,21 @@
 //! `hubcache serve`: the proxy itself.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
 
-use super::exit::{Failure, io_failure};
+use super::bundle::Bundle;
+use super::exit::{Exit, Failure, io_failure};
 use super::flags::{self, Scope};
 use super::report::Report;
+use super::scratch::Scratch;
 use super::session::{self, Beyond, Session};
-use super::{faults, lock};
+use super::{faults, lock, print};
 use crate::admin::control::Lacking;
 use crate::app::{self, Ready, Spoiling};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Pinned};
 use crate::faults::Rules;
 use crate::proxy::{Freezing, Frozen};
 
@@ -44,7 +46,10 @@ Examples:
   For a test suite: exactly what a lock file pins, with no network
     hubcache serve --frozen --lock hubcache.lock --missing-report missing.txt
 
-  The same with faults on purpose, for tests of clients
+  In a lab without a network: what a bundle holds, out of it, with no import
+    hubcache serve --bundle lab.tar
+
+  The same as for a test suite with faults on purpose, for tests of clients
     hubcache serve --frozen --lock hubcache.lock --faults faults.toml
 
   On free ports, which the line on stdout tells
@@ -73,9 +78,12 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|error| io_failure("the threads of the server cannot be started", &error))?;
-    let Some(config::Frozen { lock: path, missing_report: report, faults }) = loaded.config.frozen.clone()
-    else {
-        return Ok(runtime.block_on(app::run(loaded.config, None, announce))?);
+    let Some(config::Frozen { pinned, missing_report: report, faults }) = loaded.config.frozen.clone() else {
+        return Ok(runtime.block_on(app::run(loaded.config, None, None, announce))?);
+    };
+    let path = match pinned {
+        Pinned::Lock(path) => path,
+        Pinned::Bundle(path) => return serve_bundle(&runtime, loaded.config, &path, report.as_deref()),
     };
     if let Some(faults) = faults {
         let spoilt = Spoilt { lock: path, report, rules: faults::rules(&faults)?, faults };
@@ -84,7 +92,37 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let frozen = Frozen::new(lock::read(&path)?, &path, &loaded.config.store.dir, Freezing::Server);
     let report = report.map(|path| Report::create(&path)).transpose()?;
     tracing::info!(lock = %path.display(), "frozen: what the lock file pins is served, and nothing else");
-    let ended = runtime.block_on(app::run(loaded.config, Some(Arc::clone(&frozen)), announce));
+    let ended = runtime.block_on(app::run(loaded.config, Some(Arc::clone(&frozen)), None, announce));
+    let told = tell_missing(&frozen, report);
+    ended?;
+    told
+}
+
+/// Serves what a bundle holds, out of it. What is written is an index, in a directory of this process.
+fn serve_bundle(
+    runtime: &tokio::runtime::Runtime,
+    mut config: Config,
+    path: &Path,
+    report: Option<&Path>,
+) -> Result<(), Failure> {
+    let bundle = Bundle::open(path, false)?;
+    let elsewhere = bundle.elsewhere().len();
+    if elsewhere > 0 {
+        let why = format!(
+            "{} is a delta, and {} that it builds on not in it; `hubcache import` it where these are held",
+            path.display(),
+            print::count(elsewhere as u64, "file")
+        );
+        return Err(Failure::new(Exit::Data, why));
+    }
+    let scratch = Scratch::new()?;
+    config.store.dir = scratch.data();
+    config.store.min_free_bytes = 0;
+    let frozen = Frozen::new(bundle.contents.lock.clone(), path, &config.store.dir, Freezing::Bundle);
+    let report = report.map(Report::create).transpose()?;
+    tracing::info!(bundle = %path.display(), data = %config.store.dir.display(), "what the bundle holds is served, and nothing else");
+    let lent = bundle.lent()?;
+    let ended = runtime.block_on(app::run(config, Some(Arc::clone(&frozen)), Some(lent), announce));
     let told = tell_missing(&frozen, report);
     ended?;
     told

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::keys::{
     Admin, Cache, Egress, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Settings, Store, Upstream,
 };
-use super::{Config, Frozen, Problem, Values};
+use super::{Config, Frozen, Pinned, Problem, Values};
 use crate::listen::Access;
 use crate::model::{Hub, HubRoot, OnAnnounce, Roots, known_hosts};
 use crate::policy::egress::Pattern;
@@ -21,9 +21,10 @@ pub fn config(values: &Values) -> Config {
     let (mozilla, huggingface) = (HubMozilla::from(values), HubHuggingFace::from(values));
     let settings = settings(Settings::from(values), mozilla.on_announce, huggingface.on_announce);
     let server = settings.as_ref().map(|settings| settings.server.clone());
-    let frozen = hubs.lock.clone().filter(|_| hubs.frozen);
+    let lock = hubs.lock.clone().filter(|_| hubs.frozen).map(Pinned::Lock);
     let (missing_report, faults) = (hubs.missing_report.clone(), hubs.faults.clone());
-    let frozen = frozen.map(|lock| Frozen { lock, missing_report, faults });
+    let frozen = hubs.bundle.clone().map(Pinned::Bundle).or(lock);
+    let frozen = frozen.map(|pinned| Frozen { pinned, missing_report, faults });
     Config {
         offline: hubs.offline,
         frozen,
@@ -76,11 +77,11 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
 
 /// What is only for a frozen server, and what that needs or cannot have.
 fn half_frozen(values: &Values, upstream: &Upstream) -> Vec<Problem> {
-    let has_faults = upstream.faults.is_some();
+    let (has_faults, has_bundle) = (upstream.faults.is_some(), upstream.bundle.is_some());
     let speaks = |intercept: &Intercept, listen: &Listen| intercept.enabled || listen.tls_address.is_some();
     let found = [
         (
-            upstream.frozen && upstream.lock.is_none(),
+            upstream.frozen && upstream.lock.is_none() && !has_bundle,
             "upstream.frozen",
             "needs the lock file that is to be served: --lock FILE (upstream.lock)",
         ),
@@ -90,9 +91,19 @@ fn half_frozen(values: &Values, upstream: &Upstream) -> Vec<Problem> {
             "is served only by a frozen server: --frozen (upstream.frozen)",
         ),
         (
-            !upstream.frozen && upstream.missing_report.is_some(),
+            !upstream.frozen && !has_bundle && upstream.missing_report.is_some(),
             "upstream.missing_report",
-            "is written only by a frozen server: --frozen --lock FILE",
+            "is written only by a frozen server: --frozen --lock FILE, or --bundle FILE",
+        ),
+        (
+            has_bundle && upstream.lock.is_some(),
+            "upstream.bundle",
+            "has a lock file in it, and is not served with another: upstream.lock",
+        ),
+        (
+            has_bundle && has_faults,
+            "upstream.bundle",
+            "is served without faults: `hubcache import` it, and serve its lock file with upstream.faults",
         ),
         (
             !upstream.frozen && has_faults,

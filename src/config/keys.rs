@@ -270,6 +270,8 @@ settings! {
         frozen: bool = "false" as "frozen";
         /// The lock file that a frozen server serves.
         lock: Option<PathBuf> = "none" as "lock";
+        /// A bundle that is served as it is, with no import: what it holds and nothing else, as a frozen server does.
+        bundle: Option<PathBuf> = "none" as "bundle";
         /// A file to which a frozen server writes at its end what was asked for and not served: what, how often, why, and
         /// what would help, with tabs between.
         missing_report: Option<PathBuf> = "none" as "missing-report";

@@ -56,12 +56,21 @@ pub struct Config {
 /// What a frozen server works with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frozen {
-    /// The lock file.
-    pub lock: PathBuf,
+    /// What is served.
+    pub pinned: Pinned,
     /// Where to write at the end what was asked for and not served.
     pub missing_report: Option<PathBuf>,
     /// Rules by which answers go wrong on purpose.
     pub faults: Option<PathBuf>,
+}
+
+/// Where what is served stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pinned {
+    /// In a lock file, over the data directory.
+    Lock(PathBuf),
+    /// In a bundle, over that.
+    Bundle(PathBuf),
 }
 
 /// Settings that were read, and where each of them came from.

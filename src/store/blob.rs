@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bytes::{Bytes, BytesMut};
 
 use super::error::StoreError;
+use super::lent::Place;
 use super::mapping::Slice;
 use super::memory::Memory;
 use super::offsets::Table;
@@ -45,13 +46,17 @@ impl Blob {
             slice.load()?;
             return Ok(self.lend(slice));
         }
-        let bytes = self.0.volume.read(self.0.id, index)?;
+        let volume = match (&self.0.home, self.size()) {
+            (Home::Volume(volume), _) => volume,
+            (Home::Lent(place), size) => return place.read(size.unwrap_or(0), index),
+        };
+        let bytes = volume.read(self.0.id, index)?;
         let held = bytes.as_ref().map_or(0, Bytes::len);
         match (bytes, self.size()) {
             (Some(bytes), size) if size.is_none_or(|size| bytes.len() == chunk_len(size, index)) => {
                 // A shorter one of a partial blob may be replaced.
                 if size.is_some() || bytes.len() == CHUNK {
-                    self.0.volume.locate(self.0.table(), self.0.id, index, &bytes);
+                    volume.locate(self.0.table(volume), self.0.id, index, &bytes);
                 }
                 Ok(bytes)
             }
@@ -64,8 +69,9 @@ impl Blob {
     }
 
     fn mapped(&self, index: u32) -> Option<Slice> {
+        let volume = self.volume()?;
         let len = self.size().map_or(CHUNK, |size| chunk_len(size, index));
-        self.0.volume.mapped(self.0.table(), index, len)
+        volume.mapped(self.0.table(volume), index, len)
     }
 
     /// The bytes keep the blob from being removed: they lie in the file.
@@ -104,14 +110,20 @@ impl Blob {
         Ok(bytes)
     }
 
-    pub(super) fn volume(&self) -> &Arc<Volume> {
-        &self.0.volume
+    /// The volume that has the bytes; none if they are lent.
+    pub(super) fn volume(&self) -> Option<&Arc<Volume>> {
+        match &self.0.home {
+            Home::Volume(volume) => Some(volume),
+            Home::Lent(_) => None,
+        }
     }
 
     /// Notes that a chunk of `len` bytes is on disk.
     pub(super) fn stored(&self, index: u32, segments: &[Bytes], len: usize) {
-        if len == CHUNK {
-            self.0.volume.locate_written(self.0.table(), self.0.id, index, segments);
+        if len == CHUNK
+            && let Some(volume) = self.volume()
+        {
+            volume.locate_written(self.0.table(volume), self.0.id, index, segments);
         }
         let len = u32::try_from(len).unwrap_or(u32::MAX);
         self.0.chunks().insert(index, len);
@@ -141,7 +153,9 @@ impl Blob {
     /// Ends the fill: from now on the blob has a size.
     pub(super) fn complete(&self, size: u64) {
         let _ = self.0.size.set(size);
-        self.0.volume.offsets().keep(self.0.id, chunks_of(size), self.0.table());
+        if let Some(volume) = self.volume() {
+            volume.offsets().keep(self.0.id, chunks_of(size), self.0.table(volume));
+        }
         *self.0.chunks() = HashMap::new();
         if let Some(reserved) = &self.0.reserved {
             reserved.release(u64::MAX);
@@ -167,9 +181,18 @@ impl AsRef<[u8]> for Mapped {
     }
 }
 
+/// Where the bytes of a blob are.
+#[derive(Clone)]
+pub(super) enum Home {
+    /// In a volume.
+    Volume(Arc<Volume>),
+    /// In somebody else's file.
+    Lent(Place),
+}
+
 struct Lease {
     id: BlobId,
-    volume: Arc<Volume>,
+    home: Home,
     leases: Arc<Leases>,
     size: OnceLock<u64>,
     /// Where its chunks lie.
@@ -181,9 +204,9 @@ struct Lease {
 }
 
 impl Lease {
-    fn table(&self) -> &Arc<Table> {
+    fn table(&self, volume: &Volume) -> &Arc<Table> {
         self.table.get_or_init(|| match self.size.get() {
-            Some(size) => self.volume.offsets().table(self.id, chunks_of(*size)),
+            Some(size) => volume.offsets().table(self.id, chunks_of(*size)),
             None => Arc::default(),
         })
     }
@@ -196,7 +219,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.leases.forget(self.id);
-        self.volume.lease_ended();
+        if let Home::Volume(volume) = &self.home {
+            volume.lease_ended();
+        }
     }
 }
 
@@ -215,7 +240,7 @@ impl Leases {
     pub(super) fn take(
         self: &Arc<Self>,
         id: BlobId,
-        volume: Arc<Volume>,
+        home: Home,
         size: Option<u64>,
         reserved: Option<Arc<Reservation>>,
     ) -> Blob {
@@ -228,7 +253,7 @@ impl Leases {
         }
         let lease = Arc::new(Lease {
             id,
-            volume,
+            home,
             leases: self.clone(),
             size: size.map_or_else(OnceLock::new, OnceLock::from),
             table: OnceLock::new(),

@@ -7,9 +7,10 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::blob::Blob;
+use super::blob::{Blob, Home};
 use super::error::StoreError;
 use super::index::{self, reads};
+use super::lent::LENT;
 use super::memory::Place;
 use super::open::Store;
 use super::records::{BlobInfo, PartialRecord, RefRecord};
@@ -278,8 +279,11 @@ impl Store {
                     place
                 }
             };
-            let volume = inner.volumes.get(place.volume)?;
-            let blob = inner.neighbours.leases.take(place.id, volume, Some(place.size), None);
+            let home = match place.volume {
+                LENT => Home::Lent(inner.lent.place(sha)?),
+                number => Home::Volume(inner.volumes.get(number)?),
+            };
+            let blob = inner.neighbours.leases.take(place.id, home, Some(place.size), None);
             // Something was removed meanwhile, perhaps this; then the handle came too late.
             if inner.memory.removals() == seen {
                 return Ok(Some(blob));

@@ -81,6 +81,8 @@
 //! volume that new blobs are written to; when another volume takes that place both are reopened, which takes
 //! milliseconds. `small_cache_bytes` is for entries and whole small blobs. Documents in demand have 32 MiB beside that.
 //!
+//! A store can also hold entries whose bytes lie in a bundle ([`Store::lend`]): it has an index then, and no volumes.
+//!
 //! # A full disk
 //!
 //! Before a batch is written the volume compares it with the room on the disk above `min_free_bytes` and in the free
@@ -100,6 +102,7 @@ mod error;
 mod faults;
 mod handle;
 mod index;
+mod lent;
 mod lock;
 mod look;
 mod lookups;

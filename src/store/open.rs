@@ -19,6 +19,7 @@ use super::faults::Faults;
 use super::handle::Handle;
 use super::index::queue::IndexQueue;
 use super::index::{self, reads};
+use super::lent::Lent;
 use super::lock::Refused;
 use super::memory::Memory;
 use super::open_error::{OpenError, at_database, at_open};
@@ -36,6 +37,7 @@ pub(super) struct Inner {
     pub index: Arc<Handle>,
     pub queue: IndexQueue,
     pub volumes: Arc<Volumes>,
+    pub lent: Lent,
     pub neighbours: Neighbours,
     pub memory: Arc<Memory>,
     pub marks: Mutex<HashMap<EntryKey, Timestamp>>,
@@ -106,6 +108,7 @@ impl Store {
             index,
             queue,
             volumes,
+            lent: Lent::default(),
             neighbours,
             memory,
             marks: Mutex::new(marks),

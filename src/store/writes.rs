@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::blob::Blob;
+use super::blob::{Blob, Home};
 use super::error::{Failure, StoreError};
 use super::index::{Tables, reads};
 use super::open::Store;
@@ -132,7 +132,7 @@ impl Store {
         let begin = move |tables: &mut Tables<'_>| -> Result<Result<Blob, StoreError>, Failure> {
             let id = tables.begin_partial(&key, volume.number(), record.clone())?;
             // The handle is there before anybody can learn of the blob and remove it.
-            Ok(Ok(leases.take(id, volume.clone(), None, Some(reserved.clone()))))
+            Ok(Ok(leases.take(id, Home::Volume(volume.clone()), None, Some(reserved.clone()))))
         };
         inner.queue.change(begin).await
     }
@@ -161,7 +161,7 @@ impl Store {
             let held: u64 = chunks.iter().map(|(_, len)| u64::from(*len)).sum();
             let missing = row.expectation.representation.size.unwrap_or(0).saturating_sub(held);
             let reserved = Arc::new(Reservation::new(volume.clone(), missing));
-            let blob = inner.neighbours.leases.take(id, volume, None, Some(reserved));
+            let blob = inner.neighbours.leases.take(id, Home::Volume(volume), None, Some(reserved));
             if inner.memory.removals() == seen {
                 blob.resume(&chunks);
                 return Ok(Some((row.record(), blob, chunks)));
@@ -204,7 +204,8 @@ impl Store {
         data: Vec<Bytes>,
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         self.0.check_open()?;
-        blob.volume().write(&self.0.neighbours, blob, index, data).await
+        let volume = blob.volume().ok_or(StoreError::Misuse("what is lent is not written"))?;
+        volume.write(&self.0.neighbours, blob, index, data).await
     }
 
     /// Turns a partial fill, all of whose chunks are on disk and verified, into an entry, in one transaction. If the

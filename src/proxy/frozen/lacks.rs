@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::Freezing;
 use crate::model::{Hub, Outcome, Question, Revision};
 use crate::proxy::explain::{Action, Step};
 use crate::transfer::lock::Locked;
@@ -74,11 +75,14 @@ pub(super) struct Remedies {
     data: PathBuf,
     /// Whether the owner of the data directory asks no hub, and has to be stopped first.
     stop_first: bool,
+    /// Whether the lock is in a bundle, which is as it is.
+    is_bundle: bool,
 }
 
 impl Remedies {
-    pub(super) fn new(lock: &Path, data: &Path, stop_first: bool) -> Self {
-        Self { lock: lock.to_owned(), data: data.to_owned(), stop_first }
+    pub(super) fn new(lock: &Path, data: &Path, freezing: Freezing) -> Self {
+        let (stop_first, is_bundle) = (freezing == Freezing::Server, freezing == Freezing::Bundle);
+        Self { lock: lock.to_owned(), data: data.to_owned(), stop_first, is_bundle }
     }
 
     /// A file that the lock does not pin.
@@ -129,6 +133,11 @@ impl Remedies {
     }
 
     fn lack(&self, what: String, why: &'static str, remedy: String) -> Lack {
+        if self.is_bundle {
+            let bundle = self.lock.file_name().unwrap_or_default().to_string_lossy();
+            let remedy = format!("a new {bundle} from a lock file that pins it, by `hubcache export`,");
+            return Lack { what, why, remedy, stop_first: false };
+        }
         Lack { what, why, remedy, stop_first: self.stop_first }
     }
 

@@ -55,6 +55,8 @@ pub(in crate::proxy) use self::verdicts::Pending;
 pub enum Freezing {
     /// For the clients of a server that asks no hub.
     Server,
+    /// For those of a server of a bundle, in which the lock is.
+    Bundle,
     /// For one run of a program, in a process that owns the data directory.
     Run {
         /// Whether what lies beyond the lock is asked of the hub, and noted.
@@ -90,11 +92,11 @@ enum Decision<'a> {
 }
 
 impl Frozen {
-    /// Serves this lock, which was read from this file, over this data directory.
+    /// Serves this lock, which was read from this file (a bundle has it in it), over this data directory.
     pub fn new(lock: Lock, file: &Path, data: &Path, freezing: Freezing) -> Arc<Self> {
         Arc::new(Self {
             pins: Pins::new(lock),
-            remedies: Remedies::new(file, data, freezing == Freezing::Server),
+            remedies: Remedies::new(file, data, freezing),
             verdicts: Verdicts::new(),
             lacks: Lacks::default(),
             recorder: (freezing == Freezing::Run { records: true }).then(Recorder::default),

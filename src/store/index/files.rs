@@ -7,6 +7,7 @@ use redb::ReadableTable;
 use super::{Tables, row};
 use crate::model::{Entry, EntryKey, HubRoot, Sha256, Standing, Timestamp};
 use crate::store::error::Failure;
+use crate::store::lent::LENT;
 use crate::store::records::{BlobId, BlobRow, PartialRow, Row};
 use crate::store::writes::CommitError;
 
@@ -58,6 +59,16 @@ impl Tables<'_> {
         }
         self.bind(key, entry)?;
         Ok(Ok(Arc::new(entry.clone())))
+    }
+
+    /// Adds an entry for bytes that lie in somebody else's file.
+    pub(in crate::store) fn put_lent(&mut self, key: &EntryKey, entry: &Entry) -> Result<(), Failure> {
+        if self.blob(&entry.blob)?.is_none() {
+            let (id, size) = (self.allocate()?, entry.size);
+            let blob = BlobRow { id, volume: LENT, size, refs: 0, last_used: entry.stored_at, git: None };
+            self.put_blob(&entry.blob, &blob)?;
+        }
+        self.bind(key, entry)
     }
 
     /// Sets when the hub last confirmed an entry.
@@ -143,7 +154,9 @@ impl Tables<'_> {
                 self.git.remove(&oid)?;
             }
         }
-        self.doom(blob.id, blob.volume)?;
+        if blob.volume != LENT {
+            self.doom(blob.id, blob.volume)?;
+        }
         Ok(Some(blob.size))
     }
 

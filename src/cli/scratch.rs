@@ -1,25 +1,31 @@
-//! The directory of one run: what its program takes for its own cache.
+//! A directory for as long as this process lives: what a program that is run takes for its own cache, and the index of a
+//! bundle that is served.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 
-use super::super::exit::{Exit, Failure, io_failure};
-use super::super::setup;
+use super::exit::{Exit, Failure, io_failure};
+use super::setup;
 
-/// A fresh directory for this user alone, gone with the run.
+/// A fresh directory for this user alone, gone with its owner.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes one where temporary files go.
     pub fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("hubcache-run-{:016x}", fastrand::u64(..)));
+        let path = std::env::temp_dir().join(format!("hubcache-{:016x}", fastrand::u64(..)));
         let made = DirBuilder::new().mode(0o700).create(&path);
         let made = made.and_then(|()| DirBuilder::new().create(path.join("home")));
         made.map_err(|error| {
             Failure::new(Exit::CantCreate, format!("{} cannot be made: {error}; set TMPDIR", path.display()))
         })?;
         Ok(Self(path))
+    }
+
+    /// The data directory of a server that has none.
+    pub fn data(&self) -> PathBuf {
+        self.0.join("data")
     }
 
     /// What is HF_HOME to the program.
