@@ -44,6 +44,8 @@ mod frozen;
 mod hits;
 mod hygiene;
 mod imports;
+#[cfg(feature = "real-clients")]
+mod lab;
 mod locks;
 mod models;
 mod offline;

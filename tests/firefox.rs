@@ -16,13 +16,13 @@ use support::netns;
 use support::settings::ScriptedSettings;
 use tempfile::TempDir;
 
-const MOZILLA: &str = "https://model-hub.mozilla.org/";
+pub const MOZILLA: &str = "https://model-hub.mozilla.org/";
 const HF: &str = "https://huggingface.co/";
 /// Longer than any answer takes, also of a download that breaks off and goes on.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running Firefox; it ends when dropped.
-struct Firefox {
+pub struct Firefox {
     child: Child,
     stdin: Option<ChildStdin>,
     answers: mpsc::Receiver<String>,
@@ -66,7 +66,7 @@ impl Firefox {
         }
     }
 
-    fn ask(&mut self, command: &Value) -> Result<Value, String> {
+    pub fn ask(&mut self, command: &Value) -> Result<Value, String> {
         let stdin = self.stdin.as_mut().expect("it was not told to end");
         writeln!(stdin, "{command}").expect("the driver reads commands");
         self.answer()
@@ -284,7 +284,7 @@ fn on_localhost_it_survives_a_hub_that_dies_half_way() {
     the_hub_dies_half_way(Mode::Localhost, AT_LOCALHOST, "v1.0");
 }
 
-fn vectors(told: &Value) -> Vec<Vec<f64>> {
+pub fn vectors(told: &Value) -> Vec<Vec<f64>> {
     serde_json::from_value(told["vectors"].clone()).expect("lists of numbers")
 }
 
@@ -326,12 +326,12 @@ fn on_localhost_it_gives_what_an_inference_needs() {
 }
 
 /// A Firefox whose Remote Settings come from `server`.
-fn with_server(home: &Path, server: &str, more: &[&str]) -> Firefox {
+pub fn with_server(home: &Path, server: &str, more: &[&str]) -> Firefox {
     let pref = format!("services.settings.server={}", json!(server));
     Firefox::start(home, &[&["--pref", &pref], more].concat())
 }
 
-fn ids(answer: &Value) -> Vec<String> {
+pub fn ids(answer: &Value) -> Vec<String> {
     let mut ids: Vec<_> =
         answer["records"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned()).collect();
     ids.sort();
