@@ -52,7 +52,8 @@ Examples:
   hubcache export --lock hubcache.lock --tree /srv/models";
 
 const JSON_HELP: &str = "\
-Print an object: directory, files (how many), of which written, kept, reflinked and copied; total_bytes, left_out, damaged";
+Print an object. Of a directory: directory, files (how many), of which written, kept, reflinked and copied; total_bytes, \
+left_out, damaged. Of a bundle: bundle, bytes, resumed_bytes, models, files, left_out, signed_by, firefox_until";
 
 const DESTINATION: &str = "destination";
 const HF_CACHE: &str = "hf-cache";
