@@ -320,7 +320,7 @@ fn other_programs_read_every_model() {
         let layers = manifest["layers"].as_array().unwrap();
         assert!(!layers.is_empty(), "{manifest:#}");
         let copy = scene.path(&format!("copy{number}"));
-        skopeo(&["copy", "--preserve-digests", &from, &format!("oci:{}:copied", copy.display())]);
+        skopeo(&["copy", &from, &format!("oci:{}:copied", copy.display())]);
         for layer in layers {
             let digest = layer["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
             let blob = bytes(&copy.join("blobs/sha256").join(digest));

@@ -43,7 +43,7 @@ Examples:
 
 const JSON_HELP: &str = "\
 Print an object. Of a directory: the models that were taken, each with to, and its files. Of a bundle: bundle, models, taken, \
-taken_bytes, held, signed_by, verified, collections, firefox_until";
+taken_bytes, held, signed_by, signature_verified, collections, firefox_until";
 
 const FILE: &str = "file";
 const VERIFY_KEY: &str = "verify-key";

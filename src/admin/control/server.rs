@@ -18,6 +18,8 @@ use super::{Command, Context, Failure, Reply, Request, execute, session};
 const MAX_CONNECTIONS: usize = 96;
 // The other end is a program of ours: it sends its line at once and reads what comes without looking at it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+// A command can name a thousand files; what it is stands in front.
+const MAX_LOGGED: usize = 512;
 // Rows that wait for the socket; the scan of the index waits when there are more.
 const REPLIES_IN_FLIGHT: usize = 64;
 
@@ -62,7 +64,7 @@ async fn converse(mut stream: UnixStream, context: Context) -> io::Result<()> {
             session::converse(&context, wish, &mut from, &mut to).await?;
         }
         Ok(command) => {
-            let text = serde_json::to_string(&command.for_log())?;
+            let text = shortened(serde_json::to_string(&command.for_log())?);
             tracing::info!(command = text, "a command came over the control socket");
             let (sink, replies) = mpsc::channel(REPLIES_IN_FLIGHT);
             let ((), sent) = tokio::join!(execute(context, command, sink), send_all(replies, &mut to));
@@ -82,6 +84,16 @@ impl Command {
         let headers = request.headers.iter().map(|(name, _)| (name.clone(), String::new())).collect();
         Self::Explain { request: Request { method, url, headers } }
     }
+}
+
+/// The beginning of a text that is too long for a line of the log.
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_LOGGED {
+        let end = (0..=MAX_LOGGED).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
 }
 
 /// A URL without its query, which can carry a signature, and without the name and password of a user.

@@ -11,8 +11,8 @@ impl Bundle {
     /// What a server needs of it to serve it.
     pub fn lent(self) -> Result<Lent, Failure> {
         let file = self.file().try_clone();
-        let file =
-            file.map_err(|error| io_failure(format_args!("{} cannot be read", self.path.display()), &error))?;
+        let file = file
+            .map_err(|error| io_failure(format_args!("{} cannot be read", self.shown.display()), &error))?;
         let places = self.blobs.iter().map(|(digest, (at, _))| (*digest, *at)).collect();
         let entries = self.contents.files().into_iter().map(entry).collect();
         Ok(Lent { file, places, entries, settings: self.contents.lock.settings })

@@ -30,6 +30,8 @@ const BLOBS: &str = "blobs/sha256/";
 pub struct Bundle {
     /// Where it lies, without links.
     pub path: PathBuf,
+    /// The same as it was named, for messages.
+    pub shown: PathBuf,
     file: File,
     /// Where each blob begins, and how long it is.
     pub blobs: BTreeMap<Sha256, (u64, u64)>,
@@ -72,7 +74,7 @@ impl Bundle {
             _ => io_failure(format_args!("{} cannot be read", path.display()), &error),
         })?;
         let file = File::open(&found).map_err(|error| Unreadable::Io(error).failure(path))?;
-        let bundle = Self::read(found, file).map_err(|why| why.failure(path))?;
+        let bundle = Self::read(found, path.to_owned(), file).map_err(|why| why.failure(path))?;
         if !bundle.contents.is_as_written && !repacked {
             let part = BadBundle::Damaged(Part::Member(INDEX.to_owned()));
             let remedy = "if another program has packed it anew, --repacked accepts that";
@@ -82,7 +84,7 @@ impl Bundle {
         Ok(bundle)
     }
 
-    fn read(path: PathBuf, file: File) -> Result<Self, Unreadable> {
+    fn read(path: PathBuf, shown: PathBuf, file: File) -> Result<Self, Unreadable> {
         let Members { layout, index, blobs } = Members::read(&file)?;
         let layout = layout.ok_or(BadBundle::Kind)?;
         let version = serde_json::from_slice::<serde_json::Value>(&layout).ok();
@@ -103,7 +105,7 @@ impl Bundle {
             }
         };
         let contents = Contents::read(&index, size, text)?;
-        Ok(Self { path, file, blobs, contents })
+        Ok(Self { path, shown, file, blobs, contents })
     }
 
     /// Whether everything is there that should be, and, as it was written, nothing else.

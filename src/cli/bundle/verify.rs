@@ -56,7 +56,7 @@ impl Bundle {
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(AT_A_TIME);
         std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
         let wrong: Option<Unreadable> = wrong.into_inner().unwrap_or_default();
-        wrong.map_or(Ok(()), |why| Err(why.failure(&self.path)))
+        wrong.map_or(Ok(()), |why| Err(why.failure(&self.shown)))
     }
 
     /// The SHA-256 of a stretch; none if that is not wanted any more.

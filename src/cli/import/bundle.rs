@@ -144,7 +144,7 @@ fn bytes_of(config: &Config, bundle: &Bundle, part: &LockedPart) -> Result<Bytes
         return Ok(bytes.freeze());
     };
     let fail =
-        |error: io::Error| io_failure(format_args!("{} cannot be read", bundle.path.display()), &error);
+        |error: io::Error| io_failure(format_args!("{} cannot be read", bundle.shown.display()), &error);
     let mut bytes = vec![0; usize::try_from(*size).unwrap_or(0)];
     bundle.file().read_exact_at(&mut bytes, *at).map_err(fail)?;
     Ok(bytes.into())
@@ -295,7 +295,7 @@ fn report(bundle: &Bundle, wish: &Wish<'_>, done: &Done, until: &Until) -> Resul
                 "taken_bytes": taken_bytes,
                 "held": held,
                 "signed_by": contents.signed_by,
-                "verified": wish.verify_key.is_some(),
+                "signature_verified": wish.verify_key.is_some(),
                 "collections": settings,
                 "firefox_until": until.object(),
             });

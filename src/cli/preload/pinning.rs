@@ -1,8 +1,8 @@
 //! What a lock file says after `preload --firefox --lock`.
 //!
 //! Models that people have named stay as they are; one that is announced as well has the files of both, and stays a
-//! person's. Of the others those stay that records still name, and that are not denied; those that came whole are pinned as they came. One that did
-//! not is left as it was.
+//! person's. Of the others those stay that records still name, and that are not denied; those that came whole are pinned
+//! as they came. One that did not is left as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -34,7 +34,7 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(at) => write!(f, "the header at byte {at}"),
-            Self::Zeros(at) => write!(f, "the zeros before byte {at}"),
+            Self::Zeros(at) => write!(f, "the padding before byte {at}"),
             Self::End => f.write_str("the end of the archive"),
             Self::Member(name) => f.write_str(name),
             Self::Manifest(name) => write!(f, "the manifest {name}"),
