@@ -523,3 +523,57 @@ fn runs_with(daemon: &Daemon, lock: &Path) {
         daemon.program(&["run", "--lock", lock, "--", "sh", "-c", &script]).output().expect("it can be run");
     assert_eq!(told(output).into_bytes(), bytes("acme/captions", "config.json"));
 }
+
+/// The moment at which a collection is held.
+fn moment(daemon: &Daemon, collection: &str) -> u64 {
+    let status = object(daemon.command(&["settings", "status", "--json"]));
+    let name = format!("main/{collection}");
+    let all = status["collections"].as_array().unwrap();
+    all.iter().find(|one| one["collection"] == name.as_str()).unwrap()["timestamp"].as_u64().unwrap_or(0)
+}
+
+#[test]
+fn what_a_bundle_brings_of_remote_settings_replaces_what_is_older_and_nothing_else() {
+    let scene = Scene::new();
+    let connected = scene.builder().start();
+    let export = |name: &str| {
+        told(scene.pin(&connected, &[]));
+        let (lock, path) = (scene.path(), scene.folder.path().join(name));
+        told(connected.command(&["export", "--lock", lock.to_str().unwrap(), "-o", path.to_str().unwrap()]));
+        path.to_str().unwrap().to_owned()
+    };
+    let old = export("old.tar");
+    let first = moment(&connected, OPTIONS);
+    let later = scene.announce(json!([captions(), embedding(), of_backend()]));
+    let new = scene.folder.path().join("new.tar").to_str().unwrap().to_owned();
+    scene.pin(&connected, &[]);
+    let lock = scene.path();
+    told(connected.command(&["export", "--lock", lock.to_str().unwrap(), "-o", &new]));
+    assert!(first < later && moment(&connected, OPTIONS) == later);
+    scene.hub.stop();
+    scene.settings.stop();
+
+    // Under another root nothing of it is signed.
+    let mut stranger = scene.builder().set("settings.root", &"ab".repeat(32)).start();
+    assert!(stranger.terminate().success());
+    let said = refused(stranger.command(&["import", &old]), 65);
+    assert!(said.contains("of Remote Settings is refused"), "{said}");
+    assert!(told(stranger.command(&["ls", "--json"])).starts_with("[]"), "nothing was taken");
+
+    // A server that runs takes it over, and tells clients.
+    let lab = scene.builder().set("upstream.offline", "true").start();
+    let clients_see = || {
+        let url = format!("{}/rs/v1/buckets/main/collections/{OPTIONS}/changeset?_expected=0", lab.url());
+        serde_json::from_slice::<Value>(&get(&url).body).unwrap_or_default()["timestamp"].as_u64()
+    };
+    for (bundle, held) in [(&old, first), (&new, later), (&old, later)] {
+        let said = told(lab.command(&["import", bundle]));
+        assert_eq!((moment(&lab, OPTIONS), clients_see()), (held, Some(held)), "{said}");
+        let stays = said.contains(&format!("main/{OPTIONS} is held as it was later, and stays"));
+        assert_eq!(stays, bundle == &old && held == later, "{said}");
+        assert!(said.contains("which Firefox takes until"), "{said}");
+    }
+    let url = format!("{}/rs/attachments/", lab.url());
+    let location = scene.lock().settings.unwrap().attachments.keys().next().unwrap().clone();
+    get(&format!("{url}{location}")).assert_is(200, WASM, "the runtime");
+}

@@ -11,6 +11,7 @@ mod check;
 mod clients;
 mod environment;
 mod examine;
+mod holds;
 mod look;
 mod machine;
 mod policies;

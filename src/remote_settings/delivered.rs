@@ -192,7 +192,9 @@ impl RemoteSettings {
         watcher: Option<&Watcher>,
     ) -> Result<Vec<Taken>, StoreError> {
         let Delivered { snapshots, chains, root, startup } = delivered;
-        self.take_texts(chains.clone(), root, startup).await?;
+        // Whoever can ask the server has its own word of what a new Firefox begins with.
+        let startup = startup.filter(|_| watcher.is_none() || self.held().bundle.is_none());
+        self.take_texts(chains, root, startup).await?;
         let mut taken = Vec::new();
         for next in snapshots {
             let before = self.snapshot(&next.collection)?;
@@ -219,6 +221,9 @@ impl RemoteSettings {
     /// Holds a state of a collection. Nothing is announced: without a hub nothing could follow from it.
     async fn replace(&self, next: Snapshot) -> Result<(), StoreError> {
         let _commit = self.commit.lock().await;
+        if self.snapshot(&next.collection)?.is_some_and(|held| held.timestamp > next.timestamp) {
+            return Ok(());
+        }
         let body = serde_json::to_vec(&next).expect("records are JSON").into();
         let document = self.settings.document(&next.collection.to_string(), CHANGESET, body);
         let mut held = Held::clone(&self.held());

@@ -22,6 +22,8 @@ const MAX_INDEX: u64 = 16 << 20;
 const MAX_ATTRIBUTES: u64 = 64 << 10;
 /// Most bytes behind the end of an archive: tar fills records of 20 blocks.
 const MAX_TAIL: u64 = 1 << 20;
+/// Most blobs of an archive; a lock file of this many files would be too long.
+const MAX_BLOBS: usize = 1_000_000;
 /// The folder of blobs.
 const BLOBS: &str = "blobs/sha256/";
 
@@ -192,6 +194,7 @@ impl Members {
         let damaged = || BadBundle::Damaged(Part::Member(name.clone()));
         let is_new = match name.as_str() {
             LAYOUT | INDEX if *size > MAX_INDEX => false,
+            _ if self.blobs.len() >= MAX_BLOBS => return Err(BadBundle::Kind.into()),
             LAYOUT => self.layout.replace(read_at(file, at, *size)?).is_none(),
             INDEX => self.index.replace(read_at(file, at, *size)?).is_none(),
             blob => match blob.strip_prefix(BLOBS).and_then(Sha256::parse) {

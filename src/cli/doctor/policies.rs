@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::trust::Holds;
+use super::holds::Holds;
 
 /// Enterprise policies of Firefox.
 #[derive(Clone, Debug)]

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use super::check::Check;
 use super::look::answers::{Answered, TunnelTrouble};
-use super::look::ports::Holder;
 use crate::model::Place;
 
 const SERVER: &str = "server";
@@ -22,6 +21,15 @@ pub struct Port {
     pub flag: &'static str,
     /// What the settings say; nothing where they leave it out.
     pub address: Option<SocketAddr>,
+}
+
+/// A process that listens somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its id.
+    pub pid: u32,
+    /// What it is called.
+    pub program: String,
 }
 
 /// What became of an address.

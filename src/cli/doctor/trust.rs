@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::check::Check;
+use super::holds::Holds;
 use super::policies::Policies;
 use crate::cli::print;
 use crate::model::{Timestamp, lasting};
@@ -30,19 +31,6 @@ pub struct Validity {
     pub from: Timestamp,
     /// Until then.
     pub until: Timestamp,
-}
-
-/// What a file of certificates is to those who trust it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Holds {
-    /// It is not there.
-    Missing,
-    /// It is no file of certificates.
-    Unusable(String),
-    /// Who trusts it takes what the authority issues.
-    Authority,
-    /// Who trusts it does not.
-    Others,
 }
 
 /// A variable that names a file of certificates.

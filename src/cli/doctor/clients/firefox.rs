@@ -144,8 +144,9 @@ mod tests {
     use super::*;
     use crate::cli::doctor::check::Verdict::{self, Fails, Good, Warns};
     use crate::cli::doctor::environment::{Environment, Here, tests::here};
+    use crate::cli::doctor::holds::Holds;
     use crate::cli::doctor::policies::Said;
-    use crate::cli::doctor::trust::{Holds, tests::all_trust};
+    use crate::cli::doctor::trust::tests::all_trust;
 
     fn policies(proxy: &str, installed: &[Holds]) -> Option<Policies> {
         let text = format!(r#"{{"policies": {{"Proxy": {proxy}}}}}"#);

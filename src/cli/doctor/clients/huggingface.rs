@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{Around, with};
 use crate::cli::doctor::check::Check;
-use crate::cli::doctor::trust::Holds;
+use crate::cli::doctor::holds::Holds;
 use crate::model::Place;
 
 const NAME: &str = "client-huggingface-hub";

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Around, with};
 use crate::cli::doctor::check::Check;
-use crate::cli::doctor::trust::Holds;
+use crate::cli::doctor::holds::Holds;
 
 const NAME: &str = "client-transformersjs";
 const SETUP: &str = "hubcache setup transformersjs";

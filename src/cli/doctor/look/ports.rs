@@ -4,18 +4,9 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use super::super::server::{Port, Taken};
+use super::super::server::{Holder, Port, Taken};
 use crate::admin::control::Status;
 use crate::config::Config;
-
-/// A process that listens somewhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// Its id.
-    pub pid: u32,
-    /// What it is called.
-    pub program: String,
-}
 
 /// The addresses of the settings.
 pub fn ports(config: &Config) -> [Port; 3] {

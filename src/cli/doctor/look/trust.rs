@@ -14,8 +14,9 @@ use rustls_native_certs::{load_certs_from_paths, load_native_certs};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::super::environment::Environment;
+use super::super::holds::Holds;
 use super::super::policies::{Policies, Said};
-use super::super::trust::{Holds, Trust, Unusable, VARIABLES, Validity, Variable};
+use super::super::trust::{Trust, Unusable, VARIABLES, Validity, Variable};
 use crate::cli::exit::certificate_trouble;
 use crate::config::Config;
 use crate::listen::authority::{self, Authority, CaError, Leaf};
