@@ -15,9 +15,7 @@ use std::time::{Duration, Instant};
 use sha2::Digest as _;
 use tokio::sync::mpsc;
 
-use super::{
-    Checked, Command, Context, Failure, Progress, Reply, Row, Selector, Summary, Suspect, chain, status,
-};
+use super::{Command, Context, Failure, Progress, Reply, Row, Selector, Summary, chain, status};
 use crate::model::{Decided, Sha256, Timestamp};
 use crate::store::{self, Store, chunks_of};
 
@@ -294,4 +292,22 @@ impl Meter {
         self.told = Instant::now();
         Some(Progress { done_bytes: self.done_bytes, total_bytes: self.total_bytes })
     }
+}
+
+/// A blob whose bytes were read again.
+#[derive(Debug)]
+enum Checked {
+    /// They are what they were.
+    Intact,
+    /// They are not, or cannot be read.
+    Wrong(String),
+    /// The blob was removed in the meantime.
+    Gone,
+}
+
+/// A blob to look at.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    digest: Sha256,
+    size_bytes: u64,
 }

@@ -8,10 +8,12 @@ use tokio::net::UnixStream;
 
 use super::*;
 use crate::cache::{self, Cache};
-use crate::model::Roots;
-use crate::model::{Expectation, HubRoot, Repo, RepoKind, Representation, Standing};
+use crate::model::{
+    Entry, EntryKey, Expectation, Hub, HubRoot, Repo, RepoKind, Representation, Roots, Sha256, Standing,
+    Timestamp,
+};
 use crate::policy::Rules;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// A store in `dir`, with small caches.
 pub fn open_store(dir: &Path, now: Timestamp) -> Store {
