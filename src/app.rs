@@ -86,8 +86,6 @@ pub enum Error {
     Certificate(authority::CaError),
     /// What is held of Remote Settings cannot be read.
     Settings(StoreError),
-    /// The bundle cannot be read.
-    Bundle(io::Error),
     /// The index of the bundle cannot be written.
     Lend(StoreError),
     /// What the bundle has of Remote Settings is refused.
@@ -118,7 +116,6 @@ impl fmt::Display for Error {
             Self::Upstream(_) => write!(f, "connections to the hubs cannot be set up"),
             Self::Certificate(_) => write!(f, "TLS cannot be spoken with clients"),
             Self::Settings(_) => write!(f, "what is held of Remote Settings cannot be read"),
-            Self::Bundle(_) => write!(f, "the bundle cannot be read"),
             Self::Lend(_) => write!(f, "the index of the bundle cannot be written"),
             Self::Delivered(_) => write!(f, "the bundle cannot be served"),
             Self::OwnParent(_) => write!(f, "the parent proxy (upstream.proxy, HTTPS_PROXY) cannot be used"),
@@ -139,7 +136,7 @@ impl std::error::Error for Error {
             Self::Settings(e) | Self::Lend(e) => Some(e),
             Self::Delivered(e) => Some(e),
             Self::OwnParent(e) => Some(e),
-            Self::Bind { source: e, .. } | Self::Bundle(e) | Self::Control(e) | Self::Signals(e) => Some(e),
+            Self::Bind { source: e, .. } | Self::Control(e) | Self::Signals(e) => Some(e),
             Self::Task(e) => Some(e),
         }
     }
@@ -213,12 +210,13 @@ impl Service {
     async fn start(
         config: Config,
         frozen: Option<Arc<Frozen>>,
-        mut lent: Option<Lent>,
+        lent: Option<Lent>,
         store: Store,
     ) -> Result<Self, Error> {
-        if let Some(lent) = &mut lent {
-            lent.index(&store, &config.upstream.roots).await?;
-        }
+        let delivered = match lent {
+            Some(lent) => lent.index(&store, &config.upstream.roots).await?,
+            None => None,
+        };
         let offline = config.offline || frozen.is_some();
         let Config { listen, admin, upstream: mut hubs, .. } = config.clone();
         let doors = Doors::open(&listen, &admin).await?;
@@ -241,8 +239,8 @@ impl Service {
             tracing::info!("offline: no hub is asked");
         }
         let core = Core::new(&config, hubs, store.clone(), !offline)?;
-        if let Some(lent) = &lent {
-            lent.take_over(&core, &store).await?;
+        if let Some(settings) = delivered {
+            lent::take_over(settings, &core, &store).await?;
         }
         if let Some(fetcher) = &core.fetcher {
             fetcher.resume_fills();

@@ -44,16 +44,9 @@ impl Scene {
         Daemon::builder().hub(&self.hub).set("upstream.backoff", "10ms").set("upstream.attempts", "2")
     }
 
-    /// A data directory on which no server runs.
-    fn alone(&self) -> Daemon {
-        let mut daemon = self.builder().start();
-        assert!(daemon.terminate().success());
-        daemon
-    }
-
     /// The same with all models in it, and the lock file that pins them.
     fn connected(&self) -> Daemon {
-        let daemon = self.alone();
+        let daemon = self.builder().alone();
         let lock = self.path("lab.lock");
         let add = |more: &[&str]| {
             told(daemon.command(&[&["lock", "add", "--lock", lock.to_str().unwrap()], more].concat()));
@@ -115,7 +108,7 @@ fn one_lock_makes_one_bundle_and_what_it_holds_is_held_where_it_is_imported() {
     assert_eq!(bytes(&scene.path("one.tar")), bytes(&scene.path("two.tar")));
 
     scene.hub.stop();
-    let lab = scene.alone();
+    let lab = scene.builder().alone();
     scene.hub.clear();
     let lock = scene.path("imported.lock");
     let said = told(scene.import(&lab, "one.tar", &["--lock", lock.to_str().unwrap()]));
@@ -153,7 +146,7 @@ fn every_byte_that_is_damaged_is_found_and_changes_nothing() {
     let daemon = scene.connected();
     told(scene.export(&daemon, "lab.tar", &[]));
     let whole = bytes(&scene.path("lab.tar"));
-    let lab = scene.alone();
+    let lab = scene.builder().alone();
     let empty = entries(&lab);
     let damaged = |at: usize, flip: u8| {
         let mut bytes = whole.clone();
@@ -201,7 +194,7 @@ fn a_delta_and_its_base_are_the_whole() {
     assert!(said.contains("a delta: 6 files"), "{said}");
     assert!(bytes(&scene.path("delta.tar")).len() < bytes(&scene.path("whole.tar")).len() * 2 / 3);
 
-    let (by_delta, at_once) = (scene.alone(), scene.alone());
+    let (by_delta, at_once) = (scene.builder().alone(), scene.builder().alone());
     let said = refused(scene.import(&by_delta, "delta.tar", &[]), 65);
     assert!(said.contains("is a delta") && said.contains("onnx/model.onnx"), "{said}");
     assert!(entries(&by_delta).is_empty());
@@ -254,7 +247,7 @@ fn what_is_not_held_or_damaged_is_not_exported_and_other_bytes_are_not_imported(
     let daemon = scene.connected();
     told(scene.export(&daemon, "lab.tar", &[]));
     // The same revision with other bytes.
-    let lab = scene.alone();
+    let lab = scene.builder().alone();
     scene.hub.moz("acme/tiny", "v1.0", "config.json", "{\"a\": 2}");
     told(daemon.command(&["rm", "mozilla:acme/tiny@v1.0/config.json"]));
     told(lab.command(&["preload", "moz:acme/tiny@v1.0", "--file", "config.json"]));
@@ -288,7 +281,7 @@ fn a_signature_is_checked_against_the_key_that_is_given() {
     told(scene.export(&daemon, "signed.tar", &["--sign", &private]));
     told(scene.export(&daemon, "again.tar", &["--sign", &private]));
     assert_eq!(bytes(&scene.path("signed.tar")), bytes(&scene.path("again.tar")));
-    let lab = scene.alone();
+    let lab = scene.builder().alone();
     assert!(
         refused(scene.import(&lab, "plain.tar", &["--verify-key", &public]), 65).contains("it is not signed")
     );
@@ -349,7 +342,7 @@ fn other_programs_read_every_model() {
     let index: Value = serde_json::from_slice(&bytes(&layout.join("index.json"))).unwrap();
     fs::write(layout.join("index.json"), format!("{index:#}")).unwrap();
     tar(&["-C", layout.to_str().unwrap(), "-cf", repacked.to_str().unwrap(), "."]);
-    let lab = scene.alone();
+    let lab = scene.builder().alone();
     assert!(refused(scene.import(&lab, "repacked.tar", &[]), 65).contains("--repacked"));
     told(scene.import(&lab, "repacked.tar", &["--repacked"]));
     assert_eq!(entries(&lab), entries(&daemon));
@@ -461,7 +454,7 @@ fn whatever_is_exported_is_the_same_where_it_is_imported() {
     for seed in 0..4 {
         let mut random = fastrand::Rng::with_seed(seed);
         let scene = Scene::new();
-        let (lock, daemon) = (scene.path("lab.lock"), scene.alone());
+        let (lock, daemon) = (scene.path("lab.lock"), scene.builder().alone());
         let mut models: Vec<String> = Vec::new();
         for number in 0..random.usize(1..4) {
             let id = format!("acme/{}_{number}", ["m", "M.x", "a-b"][random.usize(..3)]);
@@ -486,7 +479,7 @@ fn whatever_is_exported_is_the_same_where_it_is_imported() {
         told(daemon.command(&["preload", with_lock[0], with_lock[1]]));
         told(scene.export(&daemon, "lab.tar", &[]));
         scene.hub.stop();
-        let lab = scene.alone();
+        let lab = scene.builder().alone();
         told(scene.import(&lab, "lab.tar", &[]));
         assert_eq!(entries(&lab), entries(&daemon), "seed {seed}");
         told(scene.export(&lab, "again.tar", &[]));
@@ -499,7 +492,7 @@ fn an_import_that_is_interrupted_leaves_what_was_there_and_goes_on() {
     let scene = Scene::new();
     let daemon = scene.connected();
     told(scene.export(&daemon, "lab.tar", &[]));
-    let lab = scene.alone();
+    let lab = scene.builder().alone();
     told(lab.command(&["preload", "hf:acme/tiny", "--include", "README.md"]));
     let before = entries(&lab);
     scene.hub.stop();

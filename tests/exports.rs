@@ -50,9 +50,7 @@ pub fn files() -> Vec<File> {
 
 pub fn daemon(hub: &ScriptedHub) -> Daemon {
     let set = Daemon::builder().hub(hub).set("upstream.backoff", "10ms").set("upstream.attempts", "2");
-    let mut daemon = set.start();
-    assert!(daemon.terminate().success());
-    daemon
+    set.alone()
 }
 
 impl Scene {

@@ -554,8 +554,7 @@ fn what_a_bundle_brings_of_remote_settings_replaces_what_is_older_and_nothing_el
     scene.settings.stop();
 
     // Under another root nothing of it is signed.
-    let mut stranger = scene.builder().set("settings.root", &"ab".repeat(32)).start();
-    assert!(stranger.terminate().success());
+    let stranger = scene.builder().set("settings.root", &"ab".repeat(32)).alone();
     let said = refused(stranger.command(&["import", &old]), 65);
     assert!(said.contains("of Remote Settings is refused"), "{said}");
     assert!(told(stranger.command(&["ls", "--json"])).starts_with("[]"), "nothing was taken");

@@ -40,13 +40,6 @@ impl Scene {
         Daemon::builder().hub(&self.hub).set("upstream.backoff", "10ms").set("upstream.attempts", "2")
     }
 
-    /// A data directory on which no server runs.
-    fn alone(&self) -> Daemon {
-        let mut daemon = self.builder().start();
-        assert!(daemon.terminate().success());
-        daemon
-    }
-
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -163,7 +156,7 @@ fn a_cache_directory_is_pinned_and_served_without_a_download() {
 fn an_import_without_a_hub_pins_what_is_known_and_says_what_is_not() {
     let scene = Scene::new();
     scene.cache();
-    let mut daemon = scene.alone();
+    let mut daemon = scene.builder().alone();
     scene.hub.stop();
     let shown = told(scene.import(&daemon, scene.folder.path(), &[]), 0);
     assert!(shown.contains("is not known") && shown.contains("lock add hf:acme/tiny@main"), "{shown}");
@@ -239,7 +232,7 @@ fn real_files_in_a_snapshot_are_held_against_the_list_of_the_hub() {
     fs::remove_dir_all(cache.folder.join("blobs")).unwrap();
     fs::remove_file(cache.snapshot("empty.txt")).unwrap();
     write(&cache.snapshot("README.md"), b"other words");
-    let daemon = scene.alone();
+    let daemon = scene.builder().alone();
     let shown = told(scene.import(&daemon, &scene.path("hub"), &[]), 65);
     assert!(shown.contains("README.md") && shown.contains("it is damaged: git-sha1:"), "{shown}");
     let text = scene.text();
@@ -283,7 +276,7 @@ fn folders_are_models_of_the_hub_of_firefox() {
     write(&scene.path("models/acme/tiny/v1.0/.git/HEAD"), b"x");
     write(&scene.path("models/acme/note.txt"), b"x");
     write(&scene.path("models/acme/page/v1.0/model.onnx"), b"<!DOCTYPE html><title>busy</title>");
-    let mut daemon = scene.alone();
+    let mut daemon = scene.builder().alone();
     let shown = told(scene.import(&daemon, &scene.path("models"), &[]), 65);
     for words in [".git: hidden; skipped", "note.txt: not below", "it is an HTML page"] {
         assert!(shown.contains(words), "{words} is not in\n{shown}");
@@ -332,7 +325,7 @@ fn a_lock_of_hermeto_is_pinned_as_lock_add_does() {
 #[test]
 fn what_holds_no_models_is_refused() {
     let scene = Scene::new();
-    let daemon = scene.alone();
+    let daemon = scene.builder().alone();
     told(scene.import(&daemon, &scene.path("nowhere"), &[]), 66);
     fs::create_dir(scene.path("empty")).unwrap();
     assert!(told(scene.import(&daemon, &scene.path("empty"), &[]), 66).contains("no models"));
@@ -359,7 +352,7 @@ fn the_cache_that_huggingface_hub_has_written_is_taken() {
     let of = || Repository::model("acme/real");
     let downloaded = client.snapshot(scene.hub.url(), &first, of()).expect("from the hub");
     scene.hub.clear();
-    let mut daemon = scene.alone();
+    let mut daemon = scene.builder().alone();
     told(scene.import(&daemon, &first.join("hf"), &[]), 0);
     let asked: Vec<String> = scene.hub.requests().into_iter().map(|seen| seen.target).collect();
     assert!(!asked.is_empty() && asked.iter().all(|target| target.contains("/tree/")), "{asked:?}");

@@ -80,8 +80,7 @@ impl Scene {
 
     /// The connected host preloads and exports; then neither hub nor server is there any more.
     fn bundle(&self) -> String {
-        let mut connected = self.builder().start();
-        assert!(connected.terminate().success());
+        let connected = self.builder().alone();
         let (lock, bundle) = (self.path("lab.lock"), self.path("lab.tar"));
         let models = [format!("hf:{TINY}"), format!("hf:{WHOLE}")];
         told(connected.command(&["preload", "--firefox", &models[0], &models[1], "--lock", &lock]));

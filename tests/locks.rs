@@ -42,13 +42,6 @@ impl Scene {
             .set("upstream.attempts", "2")
     }
 
-    /// A data directory on which no server runs.
-    fn alone(&self) -> Daemon {
-        let mut daemon = self.builder().start();
-        assert!(daemon.terminate().success());
-        daemon
-    }
-
     fn path(&self) -> PathBuf {
         self.folder.path().join("hubcache.lock")
     }
@@ -227,7 +220,7 @@ fn preload_brings_what_is_pinned_and_goes_on_where_it_stopped() {
 fn all_of_it_works_without_a_server() {
     let scene = Scene::new();
     scene.hub.moz("acme/other", "v1.0", "config.json", "{}");
-    let mut daemon = scene.alone();
+    let mut daemon = scene.builder().alone();
     told(scene.lock(&daemon, &["add", "hf:acme/tiny", "--include", "onnx/"]));
     refused(scene.lock(&daemon, &["check"]), 65);
     assert!(
@@ -303,7 +296,7 @@ fn offline_a_lock_can_be_checked_and_not_made() {
 fn commands_at_once_on_one_data_directory_do_not_fight() {
     let scene = Scene::new();
     scene.hub.hf("acme/other").commit([File::small("config.json", "{\"other\": 1}")]);
-    let daemon = scene.alone();
+    let daemon = scene.builder().alone();
     let path = |name: &str| scene.folder.path().join(name).to_str().unwrap().to_owned();
     let add = |at: usize| {
         let (model, lock) =

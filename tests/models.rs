@@ -33,8 +33,7 @@ fn checked(daemon: &Daemon, folder: &Path, more: &[&str]) -> (Option<i32>, Strin
 #[test]
 fn a_directory_is_looked_at_without_any_hub() {
     let hub = ScriptedHub::start();
-    let mut daemon = Daemon::builder().hub(&hub).start();
-    assert!(daemon.terminate().success());
+    let daemon = Daemon::builder().hub(&hub).alone();
     let good = directory(&[&GOOD[..], &[".git/HEAD", ".gitattributes"]].concat());
     let (code, said) = checked(&daemon, good.path(), &["--revision", "v1.0"]);
     assert_eq!(code, Some(0), "{said}");

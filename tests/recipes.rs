@@ -26,8 +26,7 @@ impl Project {
     fn new(recipe: &str, path: &[&str]) -> Self {
         let hub = ScriptedHub::start();
         commit(&hub);
-        let mut daemon = Daemon::builder().hub(&hub).set("cache.negative_ttl", "0s").start();
-        assert!(daemon.terminate().success());
+        let daemon = Daemon::builder().hub(&hub).set("cache.negative_ttl", "0s").alone();
         let folder = tempfile::tempdir().unwrap();
         copy(&recipes().join(recipe), folder.path());
         let own = Path::new(env!("CARGO_BIN_EXE_hubcache")).parent().unwrap().to_owned();

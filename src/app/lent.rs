@@ -21,27 +21,26 @@ pub struct Lent {
 }
 
 impl Lent {
-    /// Has a store hold the files.
-    pub(super) async fn index(&mut self, store: &Store, roots: &Roots) -> Result<(), Error> {
-        let entries = std::mem::take(&mut self.entries).into_iter();
-        let entries = entries.map(|(file, entry)| (file.key(roots.root(file.hub)), entry)).collect();
-        let file = self.file.try_clone().map_err(Error::Bundle)?;
-        let places = std::mem::take(&mut self.places);
-        store.lend(file, places, entries).await.map_err(Error::Lend)
+    /// Has a store hold the files; what is left is to be taken over.
+    pub(super) async fn index(self, store: &Store, roots: &Roots) -> Result<Option<LockedSettings>, Error> {
+        let Self { file, places, entries, settings } = self;
+        let entries = entries.into_iter().map(|(file, entry)| (file.key(roots.root(file.hub)), entry));
+        store.lend(file, places, entries.collect()).await.map_err(Error::Lend)?;
+        Ok(settings)
     }
+}
 
-    /// Takes over what is in it of Remote Settings, where that is not off.
-    pub(super) async fn take_over(&self, core: &Core, store: &Store) -> Result<(), Error> {
-        let (Some(settings), Some(mirror)) = (&self.settings, &core.mirror) else { return Ok(()) };
-        let (settings, store) = (settings.clone(), store.clone());
-        let roots = mirror.remote.settings().roots.clone();
-        let read = tokio::task::spawn_blocking(move || Delivered::held(&store, &settings, &roots));
-        let delivered = read.await.map_err(Error::Task)?.map_err(Error::Delivered)?;
-        let taken = mirror.remote.take_over(delivered, None).await.map_err(Error::Settings)?;
-        for one in taken {
-            let until = one.firefox_until.0;
-            tracing::info!(collection = %one.collection, timestamp = one.timestamp, firefox_until_ms = until, "a collection is served from the bundle");
-        }
-        Ok(())
+/// Takes over what a store holds of Remote Settings, where that is not off.
+pub(super) async fn take_over(settings: LockedSettings, core: &Core, store: &Store) -> Result<(), Error> {
+    let Some(mirror) = &core.mirror else { return Ok(()) };
+    let store = store.clone();
+    let roots = mirror.remote.settings().roots.clone();
+    let read = tokio::task::spawn_blocking(move || Delivered::held(&store, &settings, &roots));
+    let delivered = read.await.map_err(Error::Task)?.map_err(Error::Delivered)?;
+    let taken = mirror.remote.take_over(delivered, None).await.map_err(Error::Settings)?;
+    for one in taken {
+        let until = one.firefox_until.0;
+        tracing::info!(collection = %one.collection, timestamp = one.timestamp, firefox_until_ms = until, "a collection is served from the bundle");
     }
+    Ok(())
 }

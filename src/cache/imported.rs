@@ -8,10 +8,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Cache;
-use crate::hub::api::{self, Listed, entry_not_found};
+use crate::hub::api::{Listed, entry_not_found};
 use crate::hub::pinned::{self, FileId};
 use crate::model::{
     Commit, Digest, Document, EntryKey, Hub, HubRoot, Question, Repo, Revision, Sha256, Timestamp, Topic,
@@ -74,7 +73,7 @@ impl Imported {
             Topic::Paths { paths, .. } => pinned::paths(&files, paths),
             Topic::Refs | Topic::Commits(_) => return None,
         };
-        Some(document(commit, &body))
+        Some(pinned::document(Some(commit), &body))
     }
 }
 
@@ -119,17 +118,5 @@ fn key(repo: &Repo, commit: &Commit, root: &HubRoot) -> EntryKey {
         repo: repo.clone(),
         revision: commit.as_str().to_owned(),
         path: NAME.to_owned(),
-    }
-}
-
-fn document(commit: &Commit, body: &Value) -> Document {
-    let body = body.to_string();
-    Document {
-        status: 200,
-        content_type: Some("application/json; charset=utf-8".to_owned()),
-        commit: Some(commit.clone()),
-        etag: api::etag(body.as_bytes()),
-        body: body.into(),
-        ..Document::default()
     }
 }

@@ -156,7 +156,7 @@ impl From<app::Error> for Failure {
             E::Upstream(upstream::BuildError::CaBundle { .. }) => (Exit::Config, String::new()),
             E::Upstream(upstream::BuildError::Tls(_)) | E::Task(_) => (Exit::Software, String::new()),
             E::Certificate(error) => of_certificate(error),
-            E::Settings(_) | E::Bundle(_) | E::Lend(_) => (Exit::Io, String::new()),
+            E::Settings(_) | E::Lend(_) => (Exit::Io, String::new()),
             E::Delivered(_) => (Exit::Data, "settings.server = off serves its models alone".to_owned()),
             E::OwnParent(_) => {
                 (Exit::Config, "name another proxy, or none with --upstream-proxy none".to_owned())

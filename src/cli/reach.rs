@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -17,7 +18,9 @@ use crate::admin::control::{
 };
 use crate::app;
 use crate::config::Config;
-use crate::model::{Commit, Happening, LockedAttachment, LockedSettings, Needed, Sha256, Timestamp};
+use crate::model::{
+    Commit, Happening, LockedAttachment, LockedPart, LockedSettings, Needed, Sha256, Timestamp,
+};
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::{SettingsStatus, Taken};
 use crate::store::{OpenError, Store};
@@ -127,6 +130,29 @@ pub fn blobs(
         }
         Ok(())
     })
+}
+
+/// The bytes of a part, which are in memory then and no more than it says.
+///
+/// # Errors
+/// As [`blobs`], and when the blob of that name is longer.
+pub fn bytes(config: &Config, part: &LockedPart) -> Result<Bytes, Failure> {
+    let mut bytes = BytesMut::new();
+    if part.size == 0 {
+        return Ok(bytes.freeze());
+    }
+    blobs(config, &[part.sha256], 0, |chunk| {
+        bytes.extend_from_slice(chunk);
+        match bytes.len() as u64 <= part.size {
+            true => Ok(()),
+            false => {
+                let why =
+                    format!("sha256:{} is longer than the {} bytes that are pinned", part.sha256, part.size);
+                Err(Failure::new(Exit::Data, why))
+            }
+        }
+    })?;
+    Ok(bytes.freeze())
 }
 
 fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -109,7 +109,7 @@ fn serve_bundle(
     let elsewhere = bundle.elsewhere().len();
     if elsewhere > 0 {
         let why = format!(
-            "{} is a delta, and {} that it builds on not in it; `hubcache import` it where these are held",
+            "{} is a delta, without {} that it builds on; `hubcache import` it where these are held",
             path.display(),
             print::count(elsewhere as u64, "file")
         );

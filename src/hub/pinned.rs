@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use http::StatusCode;
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
-use crate::model::{Commit, Repo, RepoKind, Sha256, hex};
+use super::api;
+use crate::model::{Commit, Document, Repo, RepoKind, Sha256, hex};
 
 /// The id that git has for nothing.
 const NO_ID: &str = "0000000000000000000000000000000000000000";
@@ -66,6 +68,19 @@ impl PinnedFile<'_> {
             }
         }
         sibling
+    }
+}
+
+/// An answer of the API, of what is at a commit if it is of one.
+pub fn document(commit: Option<&Commit>, body: &Value) -> Document {
+    let body = body.to_string();
+    Document {
+        status: StatusCode::OK.as_u16(),
+        content_type: Some("application/json; charset=utf-8".to_owned()),
+        commit: commit.cloned(),
+        etag: api::etag(body.as_bytes()),
+        body: body.into(),
+        ..Document::default()
     }
 }
 

@@ -78,6 +78,16 @@ impl Builder {
         self.try_start().unwrap_or_else(|(status, log)| panic!("hubcache did not start: {status:?}\n{log}"))
     }
 
+    /// A data directory on which no server runs any more.
+    ///
+    /// # Panics
+    /// As [`Builder::start`], and when it does not end well.
+    pub fn alone(self) -> Daemon {
+        let mut daemon = self.start();
+        assert!(daemon.terminate().success(), "{}", daemon.log());
+        daemon
+    }
+
     /// Starts it; how it ended, and its log, if that was instead of becoming ready.
     pub fn try_start(self) -> Result<Daemon, (Option<ExitStatus>, String)> {
         let home = tempfile::tempdir().expect("a scratch directory can be made");

@@ -12,7 +12,7 @@ use super::super::print::ProgressLine;
 use super::read::{Bundle, Unreadable};
 use crate::admin::control::Progress;
 use crate::model::Sha256;
-use crate::transfer::bundle::{BadBundle, Part, blob_name};
+use crate::transfer::bundle::{BadBundle, Part, blob_name, names};
 
 /// Bytes that are read at a time.
 const PIECE: usize = 1 << 20;
@@ -84,18 +84,9 @@ impl Bundle {
     /// A blob as people know it.
     pub fn name(&self, digest: &Sha256) -> String {
         let name = blob_name(digest);
-        let models = &self.contents.lock.models;
-        let file = models.iter().find_map(|(model, locked)| {
-            let (path, _) = locked.files.iter().find(|(_, file)| file.sha256 == *digest)?;
-            Some(format!("{name} ({model}/{path})"))
-        });
-        let of_settings = || {
-            let parts = self.contents.lock.settings.iter().flat_map(|settings| settings.parts());
-            parts
-                .filter(|(_, part)| part.sha256 == *digest)
-                .map(|(title, _)| format!("{name} ({title})"))
-                .next()
-        };
-        file.or_else(of_settings).unwrap_or(name)
+        match names(&self.contents.lock).get(digest) {
+            Some(file) => format!("{name} ({file})"),
+            None => name,
+        }
     }
 }

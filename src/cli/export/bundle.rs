@@ -1,21 +1,18 @@
 //! `hubcache export` into a bundle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
-use bytes::BytesMut;
 use serde_json::json;
 
 use super::super::bundle::{self, Until, Written};
 use super::super::exit::{Exit, Failure, output};
-use super::super::holdings::Holdings;
+use super::super::holdings::held_settings;
 use super::super::{lock, print, reach};
 use super::{Export, ids, lacking, refuse_missing};
-use crate::admin::control::{Command, Selector};
-use crate::config::Config;
-use crate::model::{Hub, LockedSettings, Sha256, Timestamp};
-use crate::transfer::bundle::{Plan, Signer, pinned, plan};
+use crate::model::{LockedSettings, Sha256, Timestamp};
+use crate::transfer::bundle::{Plan, Signer, names, pinned, plan};
 use crate::transfer::lock::Lock;
 
 /// What goes into a bundle beside the lock.
@@ -39,7 +36,7 @@ pub fn run(export: &Export<'_>, wish: &Wish<'_>) -> Result<(), Failure> {
     let signer = wish.sign.map(signer).transpose()?;
     missing(export, since.as_ref())?;
     let until = match &lock.settings {
-        Some(locked) => until(export.config, locked)?,
+        Some(locked) => Until::of(export.config, locked, |part| reach::bytes(export.config, part))?,
         None => Until::default(),
     };
     let plan = plan(lock, &ids::ids(export.config, lock)?, since.as_ref(), signer.as_ref());
@@ -48,20 +45,6 @@ pub fn run(export: &Export<'_>, wish: &Wish<'_>) -> Result<(), Failure> {
     let quiet = export.is_quiet || export.as_json;
     let written = bundle::write(export.config, &plan, wish.path, &name, quiet)?;
     report(export, wish, &plan, &written, &until, signer.as_ref())
-}
-
-/// Judges what is pinned of Remote Settings before it leaves.
-fn until(config: &Config, locked: &LockedSettings) -> Result<Until, Failure> {
-    Until::of(config, locked, |part| {
-        let mut bytes = BytesMut::new();
-        if part.size > 0 {
-            reach::blobs(config, &[part.sha256], 0, |chunk| {
-                bytes.extend_from_slice(chunk);
-                Ok(())
-            })?;
-        }
-        Ok(bytes.freeze())
-    })
 }
 
 /// Reads a private key.
@@ -83,28 +66,12 @@ fn missing(export: &Export<'_>, since: Option<&Lock>) -> Result<(), Failure> {
     let parts = lock.settings.iter().flat_map(LockedSettings::parts);
     let parts: Vec<_> = parts.filter(|(_, part)| !elsewhere.contains(&part.sha256)).collect();
     if !parts.is_empty() {
-        let held = held_of_settings(export.config)?;
+        let held = held_settings(export.config)?;
+        let held: BTreeSet<Sha256> = held.values().map(|row| row.entry.blob).collect();
         let lacking = parts.into_iter().filter(|(_, part)| !held.contains(&part.sha256));
         missing.extend(lacking.map(|(title, _)| format!("Remote Settings: {title}")));
     }
     refuse_missing(export, &missing)
-}
-
-/// Everything that is held of Remote Settings.
-fn held_of_settings(config: &Config) -> Result<BTreeSet<Sha256>, Failure> {
-    let selector = Selector { hub: Some(Hub::Settings), ..Selector::default() };
-    let held = Holdings::read(config, Command::Ls { selector })?;
-    Ok(held.files.into_iter().map(|row| row.entry.blob).collect())
-}
-
-/// What each blob is, for people.
-fn names(lock: &Lock) -> BTreeMap<Sha256, String> {
-    let of_models = lock.models.iter().flat_map(|(name, locked)| {
-        locked.files.iter().map(move |(path, file)| (file.sha256, format!("{name}/{path}")))
-    });
-    let of_settings = lock.settings.iter().flat_map(LockedSettings::parts);
-    let of_settings = of_settings.map(|(title, part)| (part.sha256, format!("Remote Settings: {title}")));
-    of_models.chain(of_settings).collect()
 }
 
 /// Tells what was done.

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde_json::json;
 
 use super::super::bundle::{Bundle, Until, key};
@@ -125,7 +125,7 @@ fn refuse_lacking(config: &Config, bundle: &Bundle, wish: &Wish<'_>) -> Result<(
     }
     let base = bundle.contents.since.map_or_else(String::new, |base| format!(" (sha256:{base})"));
     let why = format!(
-        "{} is a delta, and {} that it builds on not held; import the bundle of the earlier lock file{base} first:\n  {}",
+        "{} is a delta, and not all that it builds on is held: {} missing; import the bundle of the earlier lock file{base} first:\n  {}",
         wish.path.display(),
         print::count(lacking.len() as u64, "file"),
         lacking.join("\n  ")
@@ -136,12 +136,7 @@ fn refuse_lacking(config: &Config, bundle: &Bundle, wish: &Wish<'_>) -> Result<(
 /// The bytes of a part of Remote Settings: in the bundle, or of a delta here already.
 fn bytes_of(config: &Config, bundle: &Bundle, part: &LockedPart) -> Result<Bytes, Failure> {
     let Some((at, size)) = bundle.blobs.get(&part.sha256) else {
-        let mut bytes = BytesMut::new();
-        reach::blobs(config, &[part.sha256], 0, |chunk| {
-            bytes.extend_from_slice(chunk);
-            Ok(())
-        })?;
-        return Ok(bytes.freeze());
+        return reach::bytes(config, part);
     };
     let fail =
         |error: io::Error| io_failure(format_args!("{} cannot be read", bundle.shown.display()), &error);

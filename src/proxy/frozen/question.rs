@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::StatusCode;
 use serde_json::Value;
 
 use super::recorder::Recorder;
 use super::{Frozen, View};
 use crate::cache::Fetcher;
-use crate::hub::api::{self, entry_not_found};
+use crate::hub::api::entry_not_found;
 use crate::hub::pinned::{self, FileId, PinnedFile};
-use crate::model::{Digest, Document, Hub, Outcome, Question, Repo, Resource, Revision, Topic};
+use crate::model::{Digest, Hub, Outcome, Question, Repo, Resource, Revision, Topic};
 use crate::proxy::answer::document_reply;
 use crate::proxy::{Asked, Proxy, Reply};
 use crate::transfer::State;
@@ -145,14 +144,6 @@ fn is_settled(frozen: &Frozen, question: &Question) -> bool {
 
 /// An answer of the API as the lock has it.
 fn told(asked: &Asked<'_>, state: Option<&State<'_>>, body: &Value) -> Reply {
-    let body = body.to_string();
-    let document = Document {
-        status: StatusCode::OK.as_u16(),
-        content_type: Some("application/json; charset=utf-8".to_owned()),
-        commit: state.map(|state| state.commit.clone()),
-        etag: api::etag(body.as_bytes()),
-        body: body.into(),
-        ..Document::default()
-    };
+    let document = pinned::document(state.map(|state| state.commit), body);
     document_reply(asked, &document, Outcome::Hit)
 }

@@ -35,5 +35,5 @@ mod signature;
 pub use archive::{BLOCK, Header, Kind, blob_name, header, padding, read_header};
 pub use contents::{BadBundle, Contents, Part, PinnedFile};
 pub use manifest::{FileIds, INDEX, LAYOUT};
-pub use plan::{Content, Member, Plan, pinned, plan};
+pub use plan::{Content, Member, Plan, names, pinned, plan};
 pub use signature::{BadKey, Signer, Verifier};

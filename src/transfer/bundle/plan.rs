@@ -76,6 +76,16 @@ pub fn pinned(lock: &Lock) -> BTreeMap<Sha256, u64> {
     of_models.chain(of_settings.map(|(_, part)| (part.sha256, part.size))).collect()
 }
 
+/// What each of these files is, for people.
+pub fn names(lock: &Lock) -> BTreeMap<Sha256, String> {
+    let of_models = lock.models.iter().flat_map(|(name, locked)| {
+        locked.files.iter().map(move |(path, file)| (file.sha256, format!("{name}/{path}")))
+    });
+    let of_settings = lock.settings.iter().flat_map(LockedSettings::parts);
+    let of_settings = of_settings.map(|(title, part)| (part.sha256, format!("Remote Settings: {title}")));
+    of_models.chain(of_settings).collect()
+}
+
 /// The archive for a lock; `ids` are what files hash to beside SHA-256, and of what `since` pins no bytes are in it.
 pub fn plan(lock: &Lock, ids: &FileIds, since: Option<&Lock>, signer: Option<&Signer>) -> Plan {
     let base = since.map(|since| manifest::part_of(since.print().as_bytes()).sha256);
