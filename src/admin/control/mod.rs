@@ -2,8 +2,8 @@
 //!
 //! One process owns a data directory, and every other one asks it over a Unix socket: one line of JSON with a
 //! [`Command`], then lines of JSON with a [`Reply`] each, of which the last is `{"done":..}` or
-//! `{"error":..,"exit":..}`. Behind a [`Reply::Chunk`] come as many bytes as it says. Where nobody owns the directory, the command line opens the store and calls
-//! [`execute()`] itself; only a server can say what [`Command::Status`] asks.
+//! `{"error":..,"exit":..}`. Behind a [`Reply::Chunk`] come as many bytes as it says. Where nobody owns the directory,
+//! the command line opens the store and calls [`execute()`] itself; only a server can say what [`Command::Status`] asks.
 
 mod client;
 mod command;
