@@ -4,6 +4,7 @@
 mod denylist;
 pub mod egress;
 mod guard;
+mod models;
 mod plan;
 mod release;
 mod settle;
@@ -13,6 +14,7 @@ use std::time::Duration;
 pub use denylist::{DENY_LIST, Denied, DenyFor, DenyList};
 pub use egress::{Asker, Denial, Egress, Scope, scope};
 pub use guard::{Guarded, guard};
+pub use models::{BadModelPattern, ModelPattern};
 pub use plan::{Ask, Check, Held, Plan, plan};
 pub use release::{Progress, RESERVE, Release, release};
 pub use settle::{Holding, settle};

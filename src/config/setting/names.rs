@@ -9,7 +9,7 @@ use crate::config::problem::nearest;
 use crate::listen::Access;
 use crate::model::{Collection, HubRoot, OnAnnounce, Place, Sha256};
 use crate::policy::egress::{Mode, Pattern};
-use crate::policy::{Delivery, DenyFor, Uploads};
+use crate::policy::{Delivery, DenyFor, ModelPattern, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 impl Setting for SocketAddr {
@@ -150,6 +150,18 @@ impl Setting for Pattern {
     }
 }
 
+impl Setting for ModelPattern {
+    const PLACEHOLDER: &'static str = "[HUB:]GLOB";
+
+    fn expects() -> String {
+        "models by a pattern such as acme/*, huggingface:acme/tiny or datasets/acme/*".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        Self::parse(text(raw)?).map_err(|bad| Refusal::because(bad.to_string()))
+    }
+}
+
 /// Makes a setting of an enum whose values are words.
 macro_rules! words {
     ($type:ty, $placeholder:literal, $($word:literal => $value:path),+) => {
@@ -234,6 +246,13 @@ mod tests {
 
     fn read<T: Setting>(text: &str) -> Result<T, Refusal> {
         T::read(&Raw::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pattern_of_models_is_said() {
+        assert!(read::<ModelPattern>("mozilla:acme/*").is_ok());
+        let Refusal(Some(why)) = read::<ModelPattern>("hub:acme/*").unwrap_err() else { panic!("a reason") };
+        assert!(why.contains("no hub \"hub\""), "{why}");
     }
 
     #[test]
