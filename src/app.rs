@@ -263,7 +263,7 @@ impl Service {
 
         let bound = control::bind(&config.store.dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, context, None));
-        let housekeeping = tokio::spawn(keep_house(store.clone()));
+        let housekeeping = tokio::spawn(keep_house(store.clone(), config.cache.entitlement.last_known_for));
         let watching = watcher.map_or_else(Vec::new, |watcher| {
             vec![
                 tokio::spawn(Arc::clone(&watcher).run()),
@@ -413,11 +413,16 @@ async fn stop(task: JoinHandle<()>) {
 }
 
 /// Lets go of what has expired, now and every so often.
-async fn keep_house(store: Store) {
+async fn keep_house(store: Store, grants_for: Duration) {
     let mut every = tokio::time::interval(HOUSEKEEPING);
     loop {
         every.tick().await;
-        match store.expire(Timestamp::now()).await {
+        let now = Timestamp::now();
+        let oldest = u64::try_from(grants_for.as_millis()).unwrap_or(u64::MAX);
+        if let Err(error) = store.expire_grants(Timestamp(now.0.saturating_sub(oldest))).await {
+            tracing::warn!(%error, "what callers were granted long ago cannot be removed");
+        }
+        match store.expire(now).await {
             Ok(expired) if expired.partials > 0 => {
                 tracing::info!(partials = expired.partials, "unfinished files have expired");
             }

@@ -31,6 +31,7 @@ mod doctor;
 mod down;
 #[cfg(feature = "real-clients")]
 mod egress;
+mod entitlement;
 mod exports;
 #[cfg(feature = "real-clients")]
 mod exports_to_clients;

@@ -199,7 +199,11 @@ fn a_cache_is_what_the_lock_says_and_its_import_and_export_change_nothing() {
     let lock = scene.path("other.lock");
     told(run(&other, &lock, "import", &["--hf-cache", dir.to_str().unwrap()]), 0);
     let again = scene.path("again");
-    told(run(&other, &lock, "export", &["--hf-cache", again.to_str().unwrap()]), 0);
+    let export = ["--hf-cache", again.to_str().unwrap()];
+    let refused = support::output::refused(run(&other, &lock, "export", &export), 77);
+    assert!(refused.contains("config.json") && refused.contains("--shareable"), "{refused}");
+    assert!(!again.exists(), "nothing was written");
+    told(run(&other, &lock, "export", &[&export[..], &["--shareable"]].concat()), 0);
     assert_eq!(listing(&again), first);
     assert!(scene.hub.requests().is_empty(), "{}", scene.hub.journal());
 }
@@ -215,7 +219,7 @@ fn what_a_client_knew_not_to_exist_is_noted_for_the_next() {
     fs::write(&noted, "").unwrap();
     scene.hub.stop();
     let (other, lock) = (daemon(&scene.hub), scene.path("other.lock"));
-    told(run(&other, &lock, "import", &["--hf-cache", dir.to_str().unwrap()]), 0);
+    told(run(&other, &lock, "import", &["--hf-cache", dir.to_str().unwrap(), "--shareable"]), 0);
     let again = scene.path("again");
     told(run(&other, &lock, "export", &["--hf-cache", again.to_str().unwrap()]), 0);
     assert_eq!(listing(&again), listing(&dir));
@@ -264,7 +268,7 @@ fn an_import_needs_no_lock_file_and_shows_what_it_took() {
     let shown = told(other.command(&[&import[..], &["--dry-run"]].concat()), 0);
     assert!(shown.contains("hf:acme/tiny@main  new") && shown.contains("+ onnx/model.onnx"), "{shown}");
     assert_eq!(other.command(&["ls", "--json"]).stdout, b"[]\n", "nothing was held");
-    let shown = other.command(&[&import[..], &["--json", "--quiet"]].concat());
+    let shown = other.command(&[&import[..], &["--json", "--quiet", "--shareable"]].concat());
     let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
     assert_eq!(shown["models"].as_array().unwrap().len(), 3, "{shown:#}");
     other.restart_with(&[("upstream.offline", "true")]);

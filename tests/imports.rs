@@ -120,7 +120,7 @@ fn a_cache_directory_is_pinned_and_served_without_a_download() {
     let scene = Scene::new();
     let cache = scene.cache();
     let mut daemon = scene.builder().start();
-    let shown = told(scene.import(&daemon, &scene.path("hub"), &[]), 0);
+    let shown = told(scene.import(&daemon, &scene.path("hub"), &["--shareable"]), 0);
     assert!(shown.contains("hf:acme/tiny@main  new") && shown.contains("+ onnx/model.onnx"), "{shown}");
     let text = scene.text();
     let line = |path: &str| text.lines().find(|line| line.contains(path)).unwrap().to_owned();
@@ -158,7 +158,7 @@ fn an_import_without_a_hub_pins_what_is_known_and_says_what_is_not() {
     scene.cache();
     let mut daemon = scene.builder().alone();
     scene.hub.stop();
-    let shown = told(scene.import(&daemon, scene.folder.path(), &[]), 0);
+    let shown = told(scene.import(&daemon, scene.folder.path(), &["--shareable"]), 0);
     assert!(shown.contains("is not known") && shown.contains("lock add hf:acme/tiny@main"), "{shown}");
     let text = scene.text();
     assert!(
@@ -353,7 +353,7 @@ fn the_cache_that_huggingface_hub_has_written_is_taken() {
     let downloaded = client.snapshot(scene.hub.url(), &first, of()).expect("from the hub");
     scene.hub.clear();
     let mut daemon = scene.builder().alone();
-    told(scene.import(&daemon, &first.join("hf"), &[]), 0);
+    told(scene.import(&daemon, &first.join("hf"), &["--shareable"]), 0);
     let asked: Vec<String> = scene.hub.requests().into_iter().map(|seen| seen.target).collect();
     assert!(!asked.is_empty() && asked.iter().all(|target| target.contains("/tree/")), "{asked:?}");
     scene.freeze(&mut daemon);

@@ -52,6 +52,7 @@ pub fn entry(bytes: &[u8]) -> Entry {
         standing: Standing::Recorded,
         stored_at: then,
         checked_at: then,
+        access: hubcache::model::Access::Public { confirmed_at: then },
     }
 }
 
@@ -60,7 +61,7 @@ pub fn beginning(size: u64) -> PartialRecord {
     let representation = Representation { size: Some(size), ..Representation::default() };
     let now = Timestamp::now();
     let expectation = Expectation { representation, ..Expectation::default() };
-    PartialRecord { expectation, started_at: now, touched_at: now }
+    PartialRecord { expectation, started_at: now, touched_at: now, restricted: false }
 }
 
 /// Stores a file the way a fill does.

@@ -87,7 +87,7 @@ fn rest() {
 async fn fill(store: &Store, key: &EntryKey, content: Content, entry: Entry) -> Result<(), Failed> {
     let expectation = Expectation { representation: entry.representation.clone(), ..Expectation::default() };
     let now = Timestamp::now();
-    let record = PartialRecord { expectation, started_at: now, touched_at: now };
+    let record = PartialRecord { expectation, started_at: now, touched_at: now, restricted: false };
     let blob = store.begin_partial(key, record).await?;
     let mut waiting = Vec::new();
     for (index, start) in (0..).zip((0..content.size).step_by(CHUNK)) {
@@ -139,5 +139,6 @@ fn entry(content: Content) -> Entry {
         standing: Standing::Verified,
         stored_at: now,
         checked_at: now,
+        access: hubcache::model::Access::Public { confirmed_at: now },
     }
 }

@@ -98,7 +98,7 @@ impl<'a> Arrival<'a> {
             fetcher: Arc::clone(&fill.fetcher),
             flight: Arc::clone(&fill.flight),
             resource: fill.resource.clone(),
-            credential: fill.credential.clone(),
+            credential: fill.asker.credential().cloned(),
             head,
             gauge: Arc::default(),
             writes,

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::future::Future;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::Fetcher;
+use super::asker::Asker;
 use crate::hub::{Kept, Misread, Stripper, api};
 use crate::model::{Document, EntryKey, Expectation, Hub, Question, Resource, Revision, Timestamp, Topic};
 use crate::store::DOCUMENT_MAX;
@@ -31,30 +33,33 @@ pub enum Checked<T> {
 }
 
 /// Questions that are open.
-pub(super) struct Checks<T>(Mutex<HashMap<EntryKey, watch::Receiver<Option<Answer<T>>>>>);
+pub(super) struct Checks<T, K = EntryKey>(Mutex<HashMap<K, Open<T>>>);
 
-impl<T> Default for Checks<T> {
+type Open<T> = watch::Receiver<Option<Answer<T>>>;
+
+impl<T, K> Default for Checks<T, K> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T> Checks<T> {
-    fn open(&self) -> MutexGuard<'_, HashMap<EntryKey, watch::Receiver<Option<Answer<T>>>>> {
+impl<T, K> Checks<T, K> {
+    fn open(&self) -> MutexGuard<'_, HashMap<K, Open<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Waits `within` for the answer that `ask` gives to the question `key`, or that somebody else's asking of it gives.
-async fn shared<T, F>(
+pub(super) async fn shared<T, K, F>(
     fetcher: &Arc<Fetcher>,
-    checks: fn(&Fetcher) -> &Checks<T>,
-    key: EntryKey,
+    checks: fn(&Fetcher) -> &Checks<T, K>,
+    key: K,
     within: Option<Duration>,
     ask: impl FnOnce(Arc<Fetcher>) -> F,
 ) -> Checked<T>
 where
     T: Send + Sync + 'static,
+    K: Clone + Eq + Hash + Send + Sync + 'static,
     F: Future<Output = Answer<T>> + Send + 'static,
 {
     let mut answer = {
@@ -97,16 +102,21 @@ impl Fetcher {
     }
 
     async fn inquire(self: &Arc<Self>, asked: &Resource) -> Answer<Expectation> {
-        match self.upstream.inquire(asked, None).await {
+        let asker = self.asker(asked);
+        match self.upstream.inquire(asked, asker.credential()).await {
             Ok(said) => {
                 let said = Arc::new(said);
                 self.cache.note(asked, &said).await;
+                if let Asker::Anyone = asker {
+                    self.cache.note_public(&at_commit(asked, &said), said.learned_at).await;
+                }
                 self.take_what_is_here(asked, &said);
                 Ok(said)
             }
             Err(failure) => {
                 tracing::debug!(file = %asked, error = %failure, "asking the hub failed");
                 self.cache.note_refusal(asked, &failure).await;
+                self.cache.note_withdrawal(asked, &failure).await;
                 Err(Arc::new(failure))
             }
         }
@@ -131,6 +141,7 @@ impl Fetcher {
                 ..asked.clone()
             }),
             body: api::question_body(asked),
+            credential: self.credential(Hub::HuggingFace, &asked.repo),
             validator: held.as_ref().and_then(|(_, document)| document.validator.clone()),
         };
         let said = self.upstream.ask(Hub::HuggingFace, &inquiry, DOCUMENT_MAX).await;
@@ -198,5 +209,13 @@ impl Fetcher {
             tracing::info!(question = %asked, count, "large files are listed with their place in the Xet store");
         }
         Ok(fit)
+    }
+}
+
+/// The file at the commit for which the hub says that its branch stands.
+fn at_commit(asked: &Resource, said: &Expectation) -> Resource {
+    match (&asked.revision, &said.representation.commit) {
+        (Revision::Named(_), Some(commit)) => asked.at(Revision::Commit(commit.clone())),
+        _ => asked.clone(),
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 
+use super::asker::{Asker, Whose};
 use super::checks::{Checks, MAX_DOCUMENTS};
+use super::entitled::CallerId;
 use super::flight::{Flight, Running, Ticket};
 use super::twins::Twins;
 use super::{Cache, FillError, Settings, fill};
@@ -23,6 +25,9 @@ const STOP_WAIT: Duration = Duration::from_secs(5);
 /// memory that is not whole yet.
 const MAX_EXTRA_LANES: usize = 32;
 
+/// The fills that run. What a caller's own credentials open is joined by callers alone who have shown theirs.
+pub(super) type Flights = HashMap<(Whose, EntryKey), Arc<Flight>>;
+
 /// Brings what is not here.
 pub struct Fetcher {
     pub(super) settings: Settings,
@@ -31,9 +36,11 @@ pub struct Fetcher {
     pub(super) telemetry: Telemetry,
     pub(super) checks: Checks<Expectation>,
     pub(super) questions: Checks<Document>,
+    /// Questions whether a caller may read a file.
+    pub(super) entitling: Checks<Expectation, (CallerId, EntryKey)>,
     pub(super) documents: Semaphore,
     pub(super) twins: Twins,
-    flights: Mutex<HashMap<EntryKey, Arc<Flight>>>,
+    flights: Mutex<Flights>,
     pub(super) places: Arc<Semaphore>,
     /// One permit for each chunk of an unfinished file in memory.
     pub(super) window: Arc<Semaphore>,
@@ -60,6 +67,7 @@ impl Fetcher {
             telemetry,
             checks: Checks::default(),
             questions: Checks::default(),
+            entitling: Checks::default(),
             documents: Semaphore::new(MAX_DOCUMENTS),
             twins: Twins::new(settings.known_entries),
             flights: Mutex::default(),
@@ -97,45 +105,58 @@ impl Fetcher {
         asked: &Resource,
         part: Option<(u64, u64)>,
     ) -> Result<Ticket, FillError> {
+        self.join(resource, asked, part, self.asker(resource))
+    }
+
+    /// The same for a caller to whom the hub grants the file: with its credential, and joined by such callers alone. What the
+    /// hub `said` of it to that caller may be held already.
+    ///
+    /// # Errors
+    /// As [`Fetcher::follow`].
+    pub fn follow_granted(
+        self: &Arc<Self>,
+        resource: &Resource,
+        asked: &Resource,
+        part: Option<(u64, u64)>,
+        credential: Secret,
+        said: Option<Arc<Expectation>>,
+    ) -> Result<Ticket, FillError> {
+        let mut ticket = self.join(resource, asked, part, Asker::Caller(credential, said))?;
+        ticket.outcome = Outcome::Private;
+        Ok(ticket)
+    }
+
+    fn join(
+        self: &Arc<Self>,
+        resource: &Resource,
+        asked: &Resource,
+        part: Option<(u64, u64)>,
+        asker: Asker,
+    ) -> Result<Ticket, FillError> {
         let key = resource.key(self.cache.roots.root(resource.hub));
         let asked = asked.key(self.cache.roots.root(asked.hub));
+        let place = (asker.whose(), key.clone());
         let mut flights = self.flights();
         // One that ended waits only for its removal; one that no longer keeps its bytes cannot be joined.
-        let joinable = flights.get(&key).filter(|f| {
+        let joinable = flights.get(&place).filter(|f| {
             let state = f.look();
             state.end.is_none() && state.keeps
         });
         let (flight, outcome) = match joinable {
             Some(flight) => (Arc::clone(flight), Outcome::Collapsed),
             None => {
-                let flight = Flight::new(key.clone(), true);
-                flights.insert(key, Arc::clone(&flight));
+                let flight = Flight::new(key);
+                flights.insert(place, Arc::clone(&flight));
                 (flight, Outcome::Miss)
             }
         };
         // Boarded before the fill begins, so that it is never without a follower at first.
         let id = flight.board(self.settings.max_followers, part).ok_or(FillError::Busy)?;
         if outcome == Outcome::Miss {
-            fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), None);
+            fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), asker);
         }
         drop(flights);
         Ok(Ticket { flight, id, asked, outcome })
-    }
-
-    /// Fetches `resource` for one caller alone, with that caller's credential; kept nowhere, joined by nobody.
-    ///
-    /// # Errors
-    /// None at present; the ticket tells how it goes.
-    pub fn fetch_privately(
-        self: &Arc<Self>,
-        resource: &Resource,
-        credential: Secret,
-    ) -> Result<Ticket, FillError> {
-        let key = resource.key(self.cache.roots.root(resource.hub));
-        let flight = Flight::new(key.clone(), false);
-        let id = flight.board(1, None).ok_or(FillError::Busy)?;
-        fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), Some(credential));
-        Ok(Ticket { flight, id, asked: key, outcome: Outcome::Private })
     }
 
     /// Takes up fills that an earlier run of the program left unfinished.
@@ -147,9 +168,10 @@ impl Fetcher {
                 return;
             }
         };
-        for (key, _) in partials.into_iter().take(self.settings.max_fills) {
+        for (key, partial) in partials.into_iter().take(self.settings.max_fills) {
             let resource = key.resource();
-            if *self.cache.roots.root(key.hub) != key.root {
+            // What needs a caller's credentials goes on when such a caller comes.
+            if *self.cache.roots.root(key.hub) != key.root || partial.restricted {
                 continue;
             }
             tracing::info!(file = %resource, "resuming an unfinished file");
@@ -160,7 +182,7 @@ impl Fetcher {
         }
     }
 
-    /// The fills that run, those that began first in front. Those of callers with credentials are not among them.
+    /// The fills that run, those that began first in front.
     pub fn running(&self) -> Vec<Running> {
         let flights: Vec<_> = self.flights().values().cloned().collect();
         let mut running: Vec<_> = flights.iter().filter_map(|flight| flight.running()).collect();
@@ -181,7 +203,7 @@ impl Fetcher {
         self.settings.mark_for
     }
 
-    pub(super) fn flights(&self) -> MutexGuard<'_, HashMap<EntryKey, Arc<Flight>>> {
+    pub(super) fn flights(&self) -> MutexGuard<'_, Flights> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

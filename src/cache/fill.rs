@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::arrival::{Arrival, Opened};
+use super::asker::Asker;
 use super::chunks::Chunks;
 use super::fetcher::PLACE_WAIT;
 use super::flight::{Flight, Landed};
 use super::lane::differs;
 use super::schedule::{self, Rules, Stretch};
 use super::{Cache, Fetcher, FillError};
-use crate::model::{Entry, EntryKey, Expectation, Resource, Secret, Standing, Timestamp};
+use crate::model::{Entry, EntryKey, Expectation, Resource, Standing, Timestamp};
 use crate::store::{CHUNK, CommitError, PartialRecord, Room, StoreError};
 use crate::upstream::{Answer, Failure, Want};
 use crate::verify::{self, Digests, Flaw, Verdict};
@@ -40,37 +41,35 @@ pub(super) struct Fill {
     pub(super) cache: Arc<Cache>,
     pub(super) flight: Arc<Flight>,
     pub(super) resource: Resource,
-    pub(super) credential: Option<Secret>,
+    pub(super) asker: Asker,
     key: EntryKey,
 }
 
 /// Starts the fill of a flight.
-pub(super) fn spawn(
-    fetcher: Arc<Fetcher>,
-    flight: Arc<Flight>,
-    resource: Resource,
-    credential: Option<Secret>,
-) {
+pub(super) fn spawn(fetcher: Arc<Fetcher>, flight: Arc<Flight>, resource: Resource, asker: Asker) {
     let landing = flight.landing();
     let key = flight.key.clone();
     let cache = Arc::clone(&fetcher.cache);
-    let fill = Fill { fetcher, cache, flight, resource, credential, key };
+    let fill = Fill { fetcher, cache, flight, resource, asker, key };
     tokio::spawn(async move {
         let began = Instant::now();
         let end = fill.placed().await;
         fill.report(&end, began);
-        if let (Err(FillError::Upstream(failure)), None) = (&end, &fill.credential) {
+        let is_for_everybody = fill.asker.is_for_everybody();
+        if let (Err(FillError::Upstream(failure)), true) = (&end, is_for_everybody) {
             fill.cache.note_refusal(&fill.resource, failure).await;
+            fill.cache.note_withdrawal(&fill.resource, failure).await;
         }
         let promises = match &end {
-            Ok(Landed::Stored(entry) | Landed::Linked(entry)) => entry.promises.clone(),
+            Ok(Landed::Stored(entry) | Landed::Linked(entry)) if is_for_everybody => entry.promises.clone(),
             _ => Vec::new(),
         };
         landing.publish(end);
         fill.flight.trim();
         let mut flights = fill.fetcher.flights();
-        if flights.get(&fill.key).is_some_and(|f| Arc::ptr_eq(f, &fill.flight)) {
-            flights.remove(&fill.key);
+        let place = (fill.asker.whose(), fill.key.clone());
+        if flights.get(&place).is_some_and(|f| Arc::ptr_eq(f, &fill.flight)) {
+            flights.remove(&place);
         }
         drop(flights);
         fill.fetcher.take_twins(&fill.resource, &promises);
@@ -90,7 +89,11 @@ impl Fill {
     }
 
     async fn attempts(&self) -> Result<Landed, FillError> {
-        if let Some(known) = self.cache.known(&self.resource)
+        let known = match &self.asker {
+            Asker::Caller(_, said) => said.clone(),
+            Asker::Anyone | Asker::Operator(_) => self.cache.known(&self.resource),
+        };
+        if let Some(known) = known
             && let Some(linked) = self.link(&known).await?
         {
             return Ok(linked);
@@ -173,7 +176,8 @@ impl Fill {
         if expected.representation.size.is_some_and(|size| size != info.size) {
             return Ok(None);
         }
-        let entry = Entry::of(expected, blob, info.size, Standing::Verified, Timestamp::now());
+        let now = Timestamp::now();
+        let entry = Entry::of(expected, (blob, info.size), Standing::Verified, self.asker.access(now), now);
         match store.link(&self.key, entry, self.cache.roots.equivalents(self.key.hub)).await {
             Ok(entry) => Ok(Some(Landed::Linked(entry))),
             Err(CommitError::NoBlob) => Ok(None),
@@ -235,7 +239,7 @@ impl Fill {
         // What is not kept is passed on from its first byte.
         let opened = (self.keeps() || opened.stretch.first == 0).then_some(opened);
         let head = Arc::new(expected);
-        if self.credential.is_none() {
+        if self.asker.is_for_everybody() {
             self.cache.note_fill(&self.resource, &head);
         }
         self.flight.change(|s| s.head = Some(Arc::clone(&head)));
@@ -251,6 +255,9 @@ impl Fill {
                 return None;
             }
         };
+        if record.restricted == self.asker.is_for_everybody() {
+            return None;
+        }
         // Without a size nothing says which chunk is the last.
         let size = record.expectation.representation.size?;
         self.flight.change(|s| {
@@ -282,7 +289,9 @@ impl Fill {
             s.beginning = room.is_some();
         });
         let now = Timestamp::now();
-        let record = PartialRecord { expectation: expected.clone(), started_at: now, touched_at: now };
+        let restricted = !self.asker.is_for_everybody();
+        let expectation = expected.clone();
+        let record = PartialRecord { expectation, started_at: now, touched_at: now, restricted };
         Some(Box::pin(self.begin_in(room?, record)))
     }
 
@@ -344,7 +353,7 @@ impl Fill {
         let settings = self.fetcher.upstream.settings();
         let mut tried = 0;
         loop {
-            let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
+            let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.asker.credential()).await;
             let failure = match asked {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
@@ -412,7 +421,9 @@ impl Fill {
             state.blob.clone().filter(|_| state.keeps)
         };
         let Some(blob) = blob else { return Ok(Landed::Unstored) };
-        let entry = Entry::of(head, digests.sha256, digests.length, standing, Timestamp::now());
+        let now = Timestamp::now();
+        let bytes = (digests.sha256, digests.length);
+        let entry = Entry::of(head, bytes, standing, self.asker.access(now), now);
         let equivalents = self.cache.roots.equivalents(self.key.hub);
         match self.cache.store.commit(&self.key, &blob, entry, equivalents).await {
             Ok(entry) => Ok(Landed::Stored(entry)),

@@ -96,14 +96,14 @@ impl Reader {
 }
 
 impl Flight {
-    pub(super) fn new(key: EntryKey, keeps: bool) -> Arc<Self> {
+    pub(super) fn new(key: EntryKey) -> Arc<Self> {
         let state = State {
             attempt: 1,
             head: None,
             chunks: Chunks::default(),
             blob: None,
             beginning: false,
-            keeps,
+            keeps: true,
             end: None,
             readers: HashMap::new(),
             next_reader: 0,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::Cache;
 use super::settled::absence_key;
 use crate::model::{
-    Document, Entry, EntryKey, Expectation, Hub, Question, RefKey, Resource, Revision, Timestamp, Topic,
+    Access, Document, Entry, EntryKey, Expectation, Hub, Question, RefKey, Resource, Revision, Timestamp,
+    Topic,
 };
 use crate::policy::Held;
 use crate::store::{RefRecord, StoreError};
@@ -95,7 +96,7 @@ impl FoundDocument {
 }
 
 impl Cache {
-    /// Looks up what is held for `asked`. Takes microseconds.
+    /// Looks up what is held for `asked` and may be given to everybody. Takes microseconds.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -104,7 +105,7 @@ impl Cache {
             (Revision::Named(_), Hub::HuggingFace) => self.look_up_branch(asked, view)?,
             (Revision::Named(_), Hub::Mozilla) => self.look_up_mutable(asked)?,
             _ => {
-                let current = self.entry(asked)?;
+                let current = self.entry_for_all(asked)?;
                 let known = if current.is_none() { self.known(asked) } else { None };
                 Found { current, known, ..Found::nothing(asked.clone()) }
             }
@@ -122,7 +123,7 @@ impl Cache {
         let latest = asked.at(Revision::Commit(record.commit.clone()));
         let checked_at = Some(record.checked_at);
         if view == View::Latest {
-            let current = self.entry(&latest)?;
+            let current = self.entry_for_all(&latest)?;
             // Where the branch stands is much to ask, and leads to nothing for a file that no commit has.
             if current.is_some() || !self.is_held_earlier(asked, &record)? {
                 let known = self.known(&latest).filter(|_| current.is_none());
@@ -131,7 +132,7 @@ impl Cache {
         }
         let settled = self.settled(&key, &record)?;
         let stands = asked.at(Revision::Commit(settled.clone()));
-        let entry = self.entry(&stands)?;
+        let entry = self.entry_for_all(&stands)?;
         let (current, older) = if settled == record.commit { (entry, None) } else { (None, entry) };
         let subject = if view == View::Latest { latest } else { stands };
         let known = self.known(&subject);
@@ -140,7 +141,7 @@ impl Cache {
 
     fn is_held_earlier(&self, asked: &Resource, record: &RefRecord) -> Result<bool, StoreError> {
         for commit in &record.previous {
-            if self.entry(&asked.at(Revision::Commit(commit.clone())))?.is_some() {
+            if self.entry_for_all(&asked.at(Revision::Commit(commit.clone())))?.is_some() {
                 return Ok(true);
             }
         }
@@ -255,9 +256,12 @@ impl Cache {
         resource.key(self.roots.root(resource.hub))
     }
 
-    /// What the hub said of `resource`, if that is remembered.
+    /// What the hub said of `resource`, if that is remembered. That everybody may know it holds no longer than that
+    /// everybody may read what is held.
     pub(super) fn known(&self, resource: &Resource) -> Option<Arc<Expectation>> {
-        self.known.get(&self.key(resource))
+        let known = self.known.get(&self.key(resource))?;
+        let access = Access::Public { confirmed_at: known.learned_at };
+        (!self.entitlement().is_due(resource.hub, access, Timestamp::now())).then_some(known)
     }
 
     fn refused(&self, key: &EntryKey) -> Option<Arc<Failure>> {

@@ -33,9 +33,11 @@
 //! - A panic: the `Landing` guard ends the flight for everybody.
 
 mod arrival;
+mod asker;
 mod bring;
 mod checks;
 mod chunks;
+mod entitled;
 mod error;
 mod fetcher;
 mod fill;
@@ -62,6 +64,7 @@ use moka::sync::Cache as Memory;
 
 pub use bring::NotBrought;
 pub use checks::Checked;
+pub use entitled::Entitled;
 pub use error::FillError;
 pub use fetcher::Fetcher;
 pub use flight::{Landed, Running, Settled, Ticket};
@@ -73,8 +76,10 @@ pub use survey::Survey;
 pub use take::{Progress, expectation};
 
 use crate::model::{Commit, EntryKey, Expectation, RefKey, Repo, Roots};
+use crate::policy::{Entitlement, ModelPattern};
 use crate::store::{RefRecord, Store};
 use crate::upstream::Failure;
+use entitled::Grants;
 use settled::{Settled as Standpoint, Tree};
 
 /// What an operator can set of fills.
@@ -102,6 +107,10 @@ pub struct Settings {
     pub mark_for: Duration,
     /// The size of files above which clients are told of their place in the Xet store; `None` for no file.
     pub xet_above: Option<u64>,
+    /// Whom files are given that not everybody may read.
+    pub entitlement: Entitlement,
+    /// Repositories that the operator lets everybody read who may use this cache.
+    pub shared: Vec<ModelPattern>,
 }
 
 impl Default for Settings {
@@ -118,6 +127,8 @@ impl Default for Settings {
             negative_ttl: Duration::from_secs(10),
             mark_for: Duration::from_secs(600),
             xet_above: Some(50_000_000_000),
+            entitlement: Entitlement::default(),
+            shared: Vec::new(),
         }
     }
 }
@@ -136,6 +147,8 @@ pub struct Cache {
     settled: Memory<RefKey, Arc<Standpoint>>,
     /// How many answers are kept of a revision, roughly.
     counts: Memory<(Repo, String), Arc<AtomicUsize>>,
+    /// What callers were granted.
+    grants: Grants,
     /// Lists of all files of a commit.
     trees: Memory<(Repo, Commit), Arc<Tree>>,
 }
@@ -151,14 +164,15 @@ impl Cache {
         let known = settings.known_entries;
         let weigh = |_: &(Repo, Commit), tree: &Arc<Tree>| tree.weight();
         Arc::new(Self {
-            store,
             roots,
             known: Memory::new(known),
             references: Memory::new(known),
             refusals: Memory::builder().max_capacity(known).time_to_live(settings.negative_ttl).build(),
             settled: Memory::new(known),
             counts: Memory::builder().max_capacity(known).time_to_live(COUNTED).build(),
+            grants: Grants::new(settings, store.grant_key()),
             trees: Memory::builder().max_capacity(TREES).weigher(weigh).build(),
+            store,
         })
     }
 

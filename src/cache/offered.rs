@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::fs::OFlags;
 use tokio::task::JoinHandle;
 
-use crate::model::{Expectation, Promise, Sha256, Standing, Timestamp};
+use crate::model::{Access, Expectation, Promise, Sha256, Standing, Timestamp};
 use crate::store::{Blob, CHUNK, StoreError};
 use crate::verify::{self, Digester, Digests, Flaw, Verdict};
 
@@ -27,6 +27,8 @@ pub struct Offered {
     pub sha256: Option<Sha256>,
     /// Since when they are there.
     pub since: Timestamp,
+    /// Who may read them, by the word of whoever brings them.
+    pub access: Access,
 }
 
 /// Where the bytes of a file are.

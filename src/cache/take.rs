@@ -21,8 +21,8 @@ use super::offered::{NotTaken, Offered, Opened, Source, blocking, joined, judged
 use super::settled::absence_key;
 use crate::hub::api;
 use crate::model::{
-    Commit, Digest, Document, Entry, Expectation, Hub, Promise, Repo, Representation, Resource, Revision,
-    Sha256, Standing, Timestamp,
+    Access, Commit, Digest, Document, Entry, Expectation, Hub, Promise, Repo, Representation, Resource,
+    Revision, Sha256, Standing, Timestamp,
 };
 use crate::store::{Blob, CommitError, PartialRecord, StoreError};
 use crate::verify::Digests;
@@ -56,9 +56,9 @@ impl Cache {
             None => is_as_promised(entry, &expected),
         };
         if let Some(entry) = held.as_ref().filter(is_same) {
-            return Ok((Arc::clone(entry), true));
+            return self.open_up(file, entry, found.access).await.map(|entry| (entry, true));
         }
-        if let Some(entry) = self.link_promised(file, &expected).await? {
+        if let Some(entry) = self.link_promised(file, &expected, found.access).await? {
             return Ok((entry, false));
         }
         let opened = self.opened(&found).await?;
@@ -67,7 +67,7 @@ impl Cache {
             None => expected.sha256().is_some(),
         };
         if is_new {
-            let reading = Reading { known: found.sha256, is_second: false };
+            let reading = Reading { known: found.sha256, is_second: false, access: found.access };
             return self.write(file, opened, expected, reading, progress).await.map(|entry| (entry, false));
         }
         let (sha256, standing) = first_reading(file, &opened, &expected, &progress).await?;
@@ -75,13 +75,14 @@ impl Cache {
             return Err(NotTaken::Changed);
         }
         if let Some(entry) = held.filter(|entry| entry.blob == sha256) {
-            return Ok((entry, true));
+            return self.open_up(file, &entry, found.access).await.map(|entry| (entry, true));
         }
         if let Some(info) = self.store.blob(&sha256)?.filter(|info| info.size == opened.size) {
-            let entry = Entry::of(&expected, sha256, info.size, standing, Timestamp::now());
+            let bytes = (sha256, info.size);
+            let entry = Entry::of(&expected, bytes, standing, found.access, Timestamp::now());
             return self.link_to(file, entry).await.map(|entry| (entry, false));
         }
-        let reading = Reading { known: Some(sha256), is_second: true };
+        let reading = Reading { known: Some(sha256), is_second: true, access: found.access };
         self.write(file, opened, expected, reading, progress).await.map(|entry| (entry, false))
     }
 
@@ -116,6 +117,20 @@ impl Cache {
         Ok(())
     }
 
+    /// Lets those read what is held who may by this word too.
+    async fn open_up(
+        &self,
+        file: &Resource,
+        entry: &Arc<Entry>,
+        access: Access,
+    ) -> Result<Arc<Entry>, NotTaken> {
+        let both = entry.access.with(access);
+        if both != entry.access {
+            self.store.set_access(&self.key(file), both).await?;
+        }
+        Ok(Arc::new(Entry { access: both, ..Entry::clone(entry) }))
+    }
+
     async fn opened(&self, found: &Offered) -> Result<Opened, NotTaken> {
         if found.source == Source::Held {
             let blob = found.sha256.map(|sha256| self.store.open_blob(&sha256)).transpose()?.flatten();
@@ -139,6 +154,7 @@ impl Cache {
         &self,
         file: &Resource,
         expected: &Expectation,
+        access: Access,
     ) -> Result<Option<Arc<Entry>>, NotTaken> {
         let blob = match expected.promises.as_slice() {
             [Promise { digest: Digest::Sha256(sha256), .. }] => Some(*sha256),
@@ -147,7 +163,8 @@ impl Cache {
         };
         let Some(blob) = blob else { return Ok(None) };
         let Some(info) = self.store.blob(&blob)? else { return Ok(None) };
-        let entry = Entry::of(expected, blob, info.size, Standing::Verified, Timestamp::now());
+        let bytes = (blob, info.size);
+        let entry = Entry::of(expected, bytes, Standing::Verified, access, Timestamp::now());
         self.link_to(file, entry).await.map(Some)
     }
 
@@ -162,14 +179,15 @@ impl Cache {
         file: &Resource,
         opened: Opened,
         expected: Expectation,
-        Reading { known, is_second }: Reading,
+        Reading { known, is_second, access }: Reading,
         progress: Progress,
     ) -> Result<Arc<Entry>, NotTaken> {
         let key = self.key(file);
         let mut expectation = expected.clone();
         expectation.representation.size = Some(opened.size);
         let now = Timestamp::now();
-        let record = PartialRecord { expectation, started_at: now, touched_at: now };
+        let restricted = access == Access::Restricted;
+        let record = PartialRecord { expectation, started_at: now, touched_at: now, restricted };
         let blob = self.store.begin_partial(&key, record).await?;
         let written = async {
             let (digests, standing) = self.copy(file, &opened, &expected, &blob, is_second, progress).await?;
@@ -177,7 +195,8 @@ impl Cache {
                 return Err(NotTaken::Changed);
             }
             let now = Timestamp::now();
-            let entry = Entry::of(&expected, digests.sha256, digests.length, standing, now);
+            let bytes = (digests.sha256, digests.length);
+            let entry = Entry::of(&expected, bytes, standing, access, now);
             let equivalents = self.roots.equivalents(file.hub);
             self.store.commit(&key, &blob, entry, equivalents).await.map_err(not_committed)
         };
@@ -247,6 +266,8 @@ struct Reading {
     known: Option<Sha256>,
     /// Whether they were read before.
     is_second: bool,
+    /// Who may read them.
+    access: Access,
 }
 
 /// Whether a hub has this digest of a file for its entity tag.
@@ -341,7 +362,13 @@ mod tests {
     }
 
     fn on_disk(path: &Path) -> Offered {
-        Offered { source: Source::File(path.to_owned()), promises: vec![], sha256: None, since: Timestamp(0) }
+        Offered {
+            source: Source::File(path.to_owned()),
+            promises: vec![],
+            sha256: None,
+            since: Timestamp(0),
+            access: Access::Shared,
+        }
     }
 
     fn unheard() -> Progress {

@@ -77,7 +77,7 @@ impl Fetcher {
 
 impl Cache {
     fn lacks(&self, file: &Resource) -> bool {
-        matches!(self.entry(file), Ok(None))
+        matches!(self.entry_for_all(file), Ok(None))
     }
 
     /// Whether bytes are held of which is promised what is promised here.

@@ -7,13 +7,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use clap::{Arg, ArgAction, ArgMatches};
+
 use super::exit::{Exit, Failure, io_failure};
 use super::transfer::{self, Watcher};
 use super::{print, reach};
 use crate::admin::control::{Brought, Command, Found, MAX_WANTED, Wanted};
 use crate::cache::{self, Offered, Source};
 use crate::config::Config;
-use crate::model::{Digest, Hub, Standing};
+use crate::model::{Access, Digest, Hub, Standing};
+use crate::policy::is_for_all;
 use crate::transfer::ModelName;
 use crate::transfer::layout::{Layout, repo_of_folder};
 use crate::transfer::lock::{Lock, Locked, LockedFile, Origin};
@@ -84,6 +87,26 @@ pub struct Manner {
     pub is_unwatched: bool,
     /// A lock file is written.
     pub is_pinned: bool,
+    /// Who may read what is taken.
+    pub access: Access,
+}
+
+/// Says that everybody may read what is taken.
+pub const SHAREABLE: &str = "shareable";
+
+pub fn shareable_arg() -> Arg {
+    Arg::new(SHAREABLE)
+        .long(SHAREABLE)
+        .action(ArgAction::SetTrue)
+        .help(
+            "Let everybody who may use this cache read what is taken of Hugging Face, whoever may at the hub",
+        )
+        .display_order(0)
+}
+
+/// Who may read what is taken, by the arguments of a command.
+pub fn access(matches: &ArgMatches) -> Access {
+    if matches.get_flag(SHAREABLE) { Access::Shared } else { Access::Restricted }
 }
 
 /// An import of a directory.
@@ -192,16 +215,19 @@ impl<'a> Import<'a> {
 
     /// Has the owner of the data directory take the files, and note what the client knew.
     fn taken(&mut self, states: &[State]) -> Result<Vec<Vec<(String, LockedFile)>>, Failure> {
-        let found: Vec<Found> = states.iter().flat_map(found).collect();
+        let access = self.manner.access;
+        let found: Vec<Found> = states.iter().flat_map(|state| found(state, access)).collect();
         let total = states.iter().flat_map(|s| s.files.values()).map(|place| place.size).sum();
         let mut watcher = Watcher::new(self.manner.is_unwatched, total).saying("taken");
         let mut brought = transfer::take(self.config, &found, &mut watcher)?.into_iter();
         let mut all = Vec::new();
+        let mut restricted = 0;
         for state in states {
             let mut files = Vec::new();
             for ((path, place), brought) in state.files.iter().zip(brought.by_ref()) {
                 match brought {
                     Brought { entry: Some(entry), trouble: None, .. } => {
+                        restricted += u64::from(!is_for_all(state.names[0].hub, entry.access));
                         files.push((path.clone(), LockedFile::of(&entry)));
                     }
                     Brought { trouble, .. } => {
@@ -211,6 +237,13 @@ impl<'a> Import<'a> {
             }
             self.learn(state)?;
             all.push(files);
+        }
+        if restricted > 0 {
+            self.say(&format!(
+                "{}: nothing in a directory tells who may read them. They are served once the hub gives them without \
+                 credentials, and without a hub to nobody; --shareable lets everybody read them",
+                print::count(restricted, "file")
+            ));
         }
         Ok(all)
     }
@@ -244,7 +277,13 @@ impl<'a> Import<'a> {
             for (path, place) in &state.files {
                 let source = Source::File(place.at.clone());
                 let promises = place.promise.into_iter().collect();
-                let found = Offered { source, promises, sha256: None, since: place.since };
+                let found = Offered {
+                    source,
+                    promises,
+                    sha256: None,
+                    since: place.since,
+                    access: self.manner.access,
+                };
                 match cache::examine(path, &found) {
                     Ok((digests, standing)) => {
                         let promise = place.promise.filter(|_| standing == Standing::Verified);
@@ -303,7 +342,7 @@ impl<'a> Import<'a> {
     }
 }
 
-fn found(state: &State) -> impl Iterator<Item = Found> + '_ {
+fn found(state: &State, access: Access) -> impl Iterator<Item = Found> + '_ {
     let name = &state.names[0];
     let revision = state.commit.as_ref().map_or(name.revision.as_str(), |commit| commit.as_str());
     state.files.iter().map(move |(path, place)| Found {
@@ -318,5 +357,6 @@ fn found(state: &State) -> impl Iterator<Item = Found> + '_ {
         stretch: None,
         promises: place.promise.into_iter().collect(),
         since: place.since,
+        access,
     })
 }

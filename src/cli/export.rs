@@ -11,15 +11,17 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, ArgGroup, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches};
 
 use self::bundle::Wish;
 use super::exit::{Exit, Failure};
 use super::flags::{self, Scope};
-use super::holdings::held;
+use super::holdings::{Holdings, held, selector};
 use super::ls::json_arg;
 use super::{lock, print, transfer};
+use crate::admin::control::Command;
 use crate::config::Config;
+use crate::policy::is_for_all;
 use crate::transfer::ModelName;
 use crate::transfer::lock::{Lock, Locked};
 use directory::Kind;
@@ -61,14 +63,20 @@ const TREE: &str = "tree";
 const OUTPUT: &str = "output";
 const SINCE: &str = "since";
 const SIGN: &str = "sign";
+const SHAREABLE: &str = "shareable";
 
-pub fn command() -> Command {
+pub fn command() -> clap::Command {
     let file = |name: &'static str, value: &'static str, help: &'static str| {
         let file = Arg::new(name).long(name).value_name(value).help(help).display_order(0);
         file.value_parser(clap::value_parser!(PathBuf))
     };
     let dir = |name: &'static str, help: &'static str| file(name, "DIR", help);
-    let command = Command::new("export")
+    let shareable = Arg::new(SHAREABLE)
+        .long(SHAREABLE)
+        .action(ArgAction::SetTrue)
+        .help("Write also what the hub gives to those alone who have access")
+        .display_order(0);
+    let command = clap::Command::new("export")
         .about("Write what a lock file pins for other tools")
         .long_about(LONG_ABOUT)
         .after_long_help(EXAMPLES)
@@ -79,6 +87,7 @@ pub fn command() -> Command {
         .arg(file(SINCE, "LOCK", "Leave out of the bundle what this lock file pins as well").requires(OUTPUT))
         .arg(file(SIGN, "KEY", "Sign the bundle with this private key (Ed25519, in PEM)").requires(OUTPUT))
         .group(ArgGroup::new(DESTINATION).args([OUTPUT, HF_CACHE, TREE]).required(true))
+        .arg(shareable)
         .arg(transfer::quiet_arg())
         .arg(json_arg(JSON_HELP));
     flags::add(command, Scope::Store)
@@ -129,6 +138,9 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         is_quiet: transfer::is_quiet(matches),
         as_json: matches.get_flag("json"),
     };
+    if !matches.get_flag(SHAREABLE) {
+        refuse_restricted(&export)?;
+    }
     match Destination::of(matches) {
         Destination::Directory(kind, dir) => directory::run(&export, kind, dir),
         Destination::Bundle(wish) => bundle::run(&export, &wish),
@@ -148,6 +160,30 @@ fn lacking<'a>(
         missing.extend(lacking.map(|(path, _)| format!("{name}/{path}")));
     }
     Ok(missing)
+}
+
+/// Fails with a list of what not everybody may read at the hub, if something is pinned that is so: whoever has what is
+/// written reads it.
+fn refuse_restricted(export: &Export<'_>) -> Result<(), Failure> {
+    let mut restricted = Vec::new();
+    for (name, locked) in &export.lock.models {
+        let selector = selector(name, locked.kept_at(name));
+        let held = Holdings::read(export.config, Command::Ls { selector })?;
+        let closed = held.files.iter().filter(|row| !is_for_all(name.hub, row.entry.access));
+        let pinned = closed
+            .filter(|row| locked.files.get(&row.key.path).is_some_and(|file| file.sha256 == row.entry.blob));
+        restricted.extend(pinned.map(|row| format!("{name}/{}", row.key.path)));
+    }
+    if restricted.is_empty() {
+        return Ok(());
+    }
+    let why = format!(
+        "of {} is not known that everybody may read them at the hub; nothing was written:\n  {}\n\
+         --shareable says that whoever gets what is written may",
+        print::count(restricted.len() as u64, "file"),
+        restricted.join("\n  ")
+    );
+    Err(Failure::new(Exit::NoPermission, why))
 }
 
 /// Fails with a list of what is missing, if something is.

@@ -25,7 +25,8 @@ signature if --verify-key is given. Models are pinned as by `hubcache preload --
 
 --hf-cache reads a cache directory of Hugging Face clients (HF_HUB_CACHE, or HF_HOME). Each blob is held against the digest \
 that is its name, and branches and tags are known here as they are there. The hub is asked which other files a commit has, \
-and for nothing else; it need not answer.
+and for nothing else; it need not answer. Nothing there tells who may read the files: to everybody they are served once the \
+hub gives them without credentials, and with --shareable at once.
 
 --tree reads models of the hub of Firefox from folders ORG/MODEL/REVISION/PATH, as their bucket has them. Nobody has promised \
 what these files are, so they are held as they are.
@@ -87,6 +88,7 @@ pub fn command() -> Command {
         .arg(path(HF_CACHE, "DIR", "Read a cache directory of Hugging Face clients"))
         .arg(path(TREE, "DIR", "Read folders as the bucket of Firefox has them"))
         .group(ArgGroup::new(SOURCE).args([FILE, HF_CACHE, TREE]).required(true))
+        .arg(directory::shareable_arg().conflicts_with(FILE))
         .arg(path(lock::LOCK, "FILE", "Pin what was taken in this lock file as well"))
         .arg(dry_run)
         .arg(transfer::quiet_arg())
@@ -156,6 +158,7 @@ fn of_directory(matches: &ArgMatches, scan: Scan) -> Result<(), Failure> {
         is_quiet,
         is_unwatched: is_quiet || as_json,
         is_pinned: lock_file.is_some(),
+        access: directory::access(matches),
     };
     let file = lock_file.filter(|_| !manner.is_dry);
     Import::new(&config, &before, manner)

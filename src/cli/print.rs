@@ -155,6 +155,7 @@ pub fn json(row: &Row) -> Value {
             _ => None,
         },
         "standing": entry.standing,
+        "access": entry.access.as_str(),
         "state": decided.state(),
         "pinned": decided.pinned_at.is_some(),
         "superseded_by": superseded.map(|s| s.by.clone()),

@@ -10,7 +10,7 @@ use super::holdings::Holdings;
 use super::ls::{self, json_arg};
 use super::{print, target};
 use crate::admin::control::{self, Answer, Reference, Row};
-use crate::model::{EntryKey, Standing, Timestamp};
+use crate::model::{Access, EntryKey, Standing, Timestamp};
 use crate::transfer::Class;
 
 const LONG_ABOUT: &str = "\
@@ -125,6 +125,18 @@ fn write_row(out: &mut dyn Write, row: &Row, refs: &[String], now: Timestamp) ->
         match entry.standing {
             Standing::Verified => "verified: the bytes are what was promised",
             Standing::Recorded => "recorded: nobody promised a digest that could be compared",
+        },
+    )?;
+    line(
+        "access",
+        &match entry.access {
+            Access::Public { confirmed_at } => {
+                format!("public: the hub gave it without credentials, {}", print::rfc3339(confirmed_at))
+            }
+            Access::Shared => "shared: the operator lets everybody read it".to_owned(),
+            Access::Restricted => {
+                "restricted: for those whose own credentials the hub accepts for it".to_owned()
+            }
         },
     )?;
     if let Some(superseded) = &decided.superseded {

@@ -1,10 +1,12 @@
 //! From what the layers say to what each module needs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{
-    Admin, Cache, Egress, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Settings, Store, Upstream,
+    Admin, Cache, Egress, EntitlementSettings, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Settings,
+    Store, Upstream,
 };
 use super::{Config, Frozen, Pinned, Problem, Values};
 use crate::listen::Access;
@@ -35,7 +37,7 @@ pub fn config(values: &Values) -> Config {
         upstream: upstream(hubs, said.ref_ttl, mozilla, huggingface, server),
         settings,
         policy: policy(&said),
-        cache: cache(&said),
+        cache: cache(&said, EntitlementSettings::from(values)),
         log: log(Log::from(values)),
         again: Vec::new(),
     }
@@ -206,6 +208,7 @@ fn upstream(
         roots: Roots::new(models.into_iter().chain(settings)),
         egress: Arc::default(),
         parent: None,
+        credentials: BTreeMap::new(),
         ca_bundle: said.ca_bundle,
         connect_timeout: said.connect_timeout,
         head_timeout: said.head_timeout,
@@ -255,7 +258,9 @@ fn policy(said: &Cache) -> policy::Rules {
     }
 }
 
-fn cache(said: &Cache) -> cache::Settings {
+fn cache(said: &Cache, entitlement: EntitlementSettings) -> cache::Settings {
+    let EntitlementSettings { remembered, wait, recheck, offline: unasked, last_known_for, share } =
+        entitlement;
     cache::Settings {
         window_bytes: said.window.0,
         max_fills: said.max_fills.as_usize(),
@@ -268,6 +273,8 @@ fn cache(said: &Cache) -> cache::Settings {
         negative_ttl: said.negative_ttl,
         mark_for: said.mark_for,
         xet_above: said.xet_above.map(|size| size.0),
+        entitlement: policy::Entitlement { remembered, wait, recheck, unasked, last_known_for },
+        shared: share,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::admin::HostName;
 use crate::listen::Access;
 use crate::model::{Collection, HubRoot, OnAnnounce, Sha256};
 use crate::policy::egress::{Mode, Pattern};
-use crate::policy::{Delivery, DenyFor, Uploads};
+use crate::policy::{Delivery, DenyFor, ModelPattern, Unasked, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 /// The smallest and the largest value of a setting, written like values.
@@ -237,6 +237,29 @@ settings! {
         /// files of it, then marks the old one superseded; evict also drops that after settings.grace; mark fetches
         /// nothing; ignore does nothing.
         on_announce: OnAnnounce = "prefetch";
+        /// A file with a token of this hub, in one line. What entitlement.share names is fetched with it, and nothing else.
+        token_file: Option<PathBuf> = "none";
+    }
+
+    /// Who may read files of Hugging Face that not everybody may read at the hub. They are kept once for all whom the hub
+    /// grants them, and given to nobody else.
+    ["entitlement"] EntitlementSettings {
+        /// For how long a caller's credentials that the hub has accepted for a file are taken to be good for it. Access
+        /// that is withdrawn at the hub ends here after it.
+        remembered: Duration = "60s" in "0s"..="1h";
+        /// How long a caller with credentials waits for the hub's word; clients give up after 10 s.
+        wait: Duration = "8s" in "100ms"..="10m";
+        /// After how long a file that everybody may read is asked for without credentials again, in the background, when
+        /// it is in use.
+        recheck: Duration = "1h" in "0s"..="3650d";
+        /// What callers with credentials are given while the hub cannot be asked, or there is none: deny gives them
+        /// nothing, last-known what the hub last granted them.
+        offline: Unasked = "deny";
+        /// How old such a grant may be.
+        last_known_for: Duration = "7d" in "1s"..="3650d";
+        /// Models of Hugging Face that everybody may read who may use this cache, whoever may at the hub: [HUB:]GLOB.
+        /// With hub.huggingface.token_file they are also fetched for everybody.
+        share: Vec<ModelPattern> = "";
     }
 
     /// Remote Settings of Firefox: which revisions of models its features use, and what it needs beside them.

@@ -22,6 +22,7 @@ pub use layers::{Chosen, FlagValue, Sources, Values};
 pub use problem::{Origin, Problem, Problems};
 pub use setting::Raw;
 
+use crate::model::Hub;
 use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, upstream};
 
 /// The settings of every module.
@@ -97,8 +98,10 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
         return Err(Problems(problems));
     }
     let parent = parent::parent(&values, sources).map_err(|problem| Problems(vec![problem]))?;
+    let token = parent::token(&values).map_err(|problem| Problems(vec![problem]))?;
     let mut config = compose::config(&values);
     config.upstream.parent = parent;
+    config.upstream.credentials.extend(token.map(|token| (Hub::HuggingFace, token)));
     config.again = sources.again();
     Ok(Loaded { config, values, files })
 }

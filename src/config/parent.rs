@@ -1,4 +1,4 @@
-//! The parent proxy: of the settings, else of the variables that most programs read.
+//! The parent proxy, of the settings, else of the variables that most programs read; and credentials out of files.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 use percent_encoding::percent_decode_str;
 
-use super::keys::Upstream;
+use super::keys::{HubHuggingFace, Upstream};
 use super::setting::{ProxyAddress, Raw, Setting as _};
 use super::{Origin, Problem, Sources, Values};
 use crate::model::{Place, Secret};
@@ -44,6 +44,24 @@ pub(super) fn parent(values: &Values, sources: &Sources) -> Result<Option<Parent
         text: format!("expected {}{hint}; upstream.proxy = \"none\" lets it be", ProxyAddress::expects()),
     })?;
     Ok(Some(Parent::new(place, credentials.or(user), &no_proxy, true)))
+}
+
+/// The operator's own credentials for Hugging Face, if there are any.
+///
+/// # Errors
+/// When they cannot be read.
+pub(super) fn token(values: &Values) -> Result<Option<Secret>, Problem> {
+    const KEY: &str = "hub.huggingface.token_file";
+    let Some(file) = HubHuggingFace::from(values).token_file else { return Ok(None) };
+    let problem = |text: String| Problem {
+        origin: values.origin(KEY).clone(),
+        text: format!("{KEY}: {} {text}", file.display()),
+    };
+    let text = std::fs::read_to_string(&file).map_err(|e| problem(format!("cannot be read: {e}")))?;
+    let token = text.trim();
+    let is_one = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    let field = HeaderValue::try_from(format!("Bearer {token}")).ok().filter(|_| is_one);
+    field.map(Secret::new).map(Some).ok_or_else(|| problem("does not have one line with a token".to_owned()))
 }
 
 fn variable(sources: &Sources, names: &[&'static str]) -> Option<(&'static str, String)> {

@@ -8,11 +8,13 @@ mod link;
 mod mozilla;
 pub mod pinned;
 mod settings;
+mod withdrawal;
 mod xet;
 
 pub use hints::add_xet_hints;
 pub use json::NotJson;
 pub use link::{lead_pages_back, strip_xet_fields, xet_field};
+pub use withdrawal::{Withdrawn, withdrawn};
 pub use xet::{Kept, Stripper};
 
 use http::{HeaderMap, StatusCode, header};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Expectation, Promise, Representation, Sha256, Timestamp};
+use super::{Access, Expectation, Promise, Representation, Sha256, Timestamp};
 
 /// One named file whose bytes are durable: which blob it is, what clients are told of it, and on whose word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,11 +23,19 @@ pub struct Entry {
     pub stored_at: Timestamp,
     /// When the hub last confirmed that this is what the key names.
     pub checked_at: Timestamp,
+    /// Who may read it.
+    pub access: Access,
 }
 
 impl Entry {
     /// The entry of bytes that were held against what was expected, and are durable now.
-    pub fn of(expected: &Expectation, blob: Sha256, size: u64, standing: Standing, now: Timestamp) -> Self {
+    pub fn of(
+        expected: &Expectation,
+        (blob, size): (Sha256, u64),
+        standing: Standing,
+        access: Access,
+        now: Timestamp,
+    ) -> Self {
         let mut representation = expected.representation.clone();
         representation.size = Some(size);
         // A hub without tags still gives clients something to compare and resume by.
@@ -41,6 +49,7 @@ impl Entry {
             standing,
             stored_at: now,
             checked_at: expected.learned_at,
+            access,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Each word is used in one sense only; the glossary stands in the crate's own documentation.
 
+mod access;
 mod collection;
 mod digest;
 mod document;
@@ -21,6 +22,7 @@ mod secret;
 mod time;
 mod via;
 
+pub use access::Access;
 pub use collection::{Attachment, Collection, Records, Snapshot};
 pub use digest::{Digest, Sha256, hex};
 pub use document::Document;

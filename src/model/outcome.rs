@@ -23,8 +23,10 @@ pub enum Outcome {
     Linked,
     /// A HEAD answered by asking the hub.
     Asked,
-    /// Fetched for this request alone and kept nowhere, because it needed the caller's credentials.
+    /// Fetched or asked for with the caller's own credentials; what came is kept for those whom the hub grants it.
     Private,
+    /// Answered from the store, because the hub accepts the caller's own credentials for it.
+    Entitled,
     /// Fetched, verified and sent, but not kept, because there was no room.
     Unstored,
     /// Passed through to the hub: not a file, or not GET or HEAD.
@@ -92,7 +94,7 @@ pub enum AnsweredBy {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
@@ -103,6 +105,7 @@ impl Outcome {
         Self::Linked,
         Self::Asked,
         Self::Private,
+        Self::Entitled,
         Self::Unstored,
         Self::Passed,
         Self::Relayed,
@@ -144,6 +147,7 @@ impl Outcome {
             Self::Linked => "linked",
             Self::Asked => "asked",
             Self::Private => "private",
+            Self::Entitled => "entitled",
             Self::Unstored => "unstored",
             Self::Passed => "passed",
             Self::Relayed => "relayed",
@@ -183,6 +187,7 @@ impl Outcome {
             | Self::Linked
             | Self::Asked
             | Self::Private
+            | Self::Entitled
             | Self::Unstored
             | Self::Refused
             | Self::Guarded
@@ -222,7 +227,8 @@ impl Outcome {
             Self::Miss => "fwd=uri-miss; stored",
             Self::Collapsed => "fwd=uri-miss; stored; collapsed",
             Self::Asked => "fwd=uri-miss",
-            Self::Private => "fwd=bypass; detail=private",
+            Self::Private => "fwd=uri-miss; detail=private",
+            Self::Entitled => "hit; detail=entitled",
             Self::Unstored => "fwd=uri-miss; detail=unstored",
             Self::Passed | Self::Relayed => "fwd=bypass",
             other => {

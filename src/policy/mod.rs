@@ -3,6 +3,7 @@
 
 mod denylist;
 pub mod egress;
+mod entitlement;
 mod guard;
 mod models;
 mod plan;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use denylist::{DENY_LIST, Denied, DenyFor, DenyList};
 pub use egress::{Asker, Denial, Egress, Scope, scope};
+pub use entitlement::{Entitlement, Unasked, is_for_all};
 pub use guard::{Guarded, guard};
 pub use models::{BadModelPattern, ModelPattern};
 pub use plan::{Ask, Check, Held, Plan, plan};

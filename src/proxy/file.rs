@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, header};
+use tokio::time::Instant;
 
 use super::frozen::Pending;
 use super::{Asked, Proxy, Reply, Visit, answer, hot, status, view};
 use crate::body::{Body, Stored};
 use crate::cache::{Checked, Fetcher, FillError, Follower, Found, Landed, Settled, Ticket};
 use crate::hub;
-use crate::model::{Entry, Expectation, Hub, Outcome, Resource, Revision, Secret, Timestamp};
+use crate::model::{Entry, Expectation, Hub, Outcome, Resource, Revision, Timestamp};
 use crate::policy::{self, Ask, Check, Delivery, Guarded, Plan};
 use crate::request::{Conditions, Range, Selected, client_is_firefox, forces_revalidation, select};
 use crate::store::SMALL;
@@ -74,6 +75,7 @@ impl Proxy {
         asked: &Asked<'_>,
     ) -> Reply {
         let ask = ask(resource, asked);
+        let deadline = Instant::now() + self.patience();
         let mut check = if fetcher.upstream().is_down(resource.hub) { Check::Down } else { Check::NotMade };
         let mut failure = None;
         for _ in 0..MAX_PLANS {
@@ -85,7 +87,7 @@ impl Proxy {
             let (question, within) = match plan {
                 Plan::Check { within } => (resource, within),
                 Plan::Inquire { within } => (&found.subject, within),
-                Plan::Fill => match self.fill(fetcher, resource, asked, &found).await {
+                Plan::Fill => match self.fill(fetcher, resource, asked, &found, deadline).await {
                     Ok(reply) => return reply,
                     Err(error) => {
                         (check, failure) = (Check::Down, Some(error));
@@ -94,7 +96,7 @@ impl Proxy {
                 },
                 Plan::Refuse => {
                     let refused = found.refused.expect("policy repeats only what was refused");
-                    return self.denied(fetcher, resource, asked, &refused).await;
+                    return self.denied(fetcher, resource, asked, &refused, deadline).await;
                 }
                 Plan::Fail => break,
                 Plan::Serve { .. } | Plan::Absent | Plan::Tell => {
@@ -102,6 +104,9 @@ impl Proxy {
                 }
             };
             let inquired = question != resource || ask.immutable;
+            // Nothing is held for everybody; a caller whom that may not concern is not kept waiting for it.
+            let has_credentials = Self::credential(asked, resource.hub).is_some();
+            let within = within.or_else(|| has_credentials.then(|| self.patience()));
             check = match fetcher.check(question, within).await {
                 Checked::Late => Check::Late,
                 Checked::Answered(Ok(said)) if inquired => {
@@ -110,7 +115,7 @@ impl Proxy {
                 Checked::Answered(Ok(_)) => Check::Made,
                 Checked::Answered(Err(error)) => {
                     if !error.is_down() {
-                        return self.denied(fetcher, resource, asked, &error).await;
+                        return self.denied(fetcher, resource, asked, &error, deadline).await;
                     }
                     failure = Some(Down::Asked(error));
                     Check::Down
@@ -118,9 +123,9 @@ impl Proxy {
             };
         }
         match failure {
-            Some(Down::Asked(failure)) => self.denied(fetcher, resource, asked, &failure).await,
-            Some(Down::Filled(error)) => self.unfilled(fetcher, resource, asked, &error).await,
-            None => status::of_failure(&fetcher.upstream().why_down(resource.hub)),
+            Some(Down::Asked(failure)) => self.denied(fetcher, resource, asked, &failure, deadline).await,
+            Some(Down::Filled(error)) => self.unfilled(fetcher, resource, asked, &error, deadline).await,
+            None => self.last_granted(resource, asked, &fetcher.upstream().why_down(resource.hub)).await,
         }
     }
 
@@ -148,31 +153,16 @@ impl Proxy {
         }
     }
 
-    /// The hub says no to a request without credentials; a caller who has some is asked for in person.
-    async fn denied(
-        &self,
-        fetcher: &Arc<Fetcher>,
-        resource: &Resource,
-        asked: &Asked<'_>,
-        failure: &Failure,
-    ) -> Reply {
-        match asked.parts.headers.get(header::AUTHORIZATION) {
-            Some(credential) if failure.depends_on_caller() => {
-                self.private(fetcher, resource, asked, Secret::new(credential.clone())).await
-            }
-            _ => status::of_failure(failure),
-        }
-    }
-
     async fn unfilled(
         &self,
         fetcher: &Arc<Fetcher>,
         resource: &Resource,
         asked: &Asked<'_>,
         error: &FillError,
+        deadline: Instant,
     ) -> Reply {
         match error {
-            FillError::Upstream(failure) => self.denied(fetcher, resource, asked, failure).await,
+            FillError::Upstream(failure) => self.denied(fetcher, resource, asked, failure, deadline).await,
             other => status::of_fill(other),
         }
     }
@@ -198,6 +188,9 @@ impl Proxy {
         verdict: Option<Pending>,
     ) -> Reply {
         let file = &entry.representation;
+        if let Some(fetcher) = &self.fetcher {
+            fetcher.recheck(resource, entry);
+        }
         let mut response = answer::file_head(file, Some(entry.checked_at), outcome, None);
         let conditions = Conditions::of(&asked.parts.headers);
         if conditions.not_modified(file.etag.as_deref()) {
@@ -234,7 +227,7 @@ impl Proxy {
             Err(error) => return status::of_store(&error),
         }
         if let (Outcome::Hit, Some(seen), true) = (outcome, asked.seen, is_checked) {
-            self.hot.keep(asked.parts, seen, resource.hub, asked.at_hub(), entry, &response);
+            self.hot.keep(asked, seen, resource, entry, &response);
         }
         Reply { response, outcome }
     }
@@ -297,27 +290,42 @@ impl Proxy {
         resource: &Resource,
         asked: &Asked<'_>,
         found: &Found,
+        deadline: Instant,
     ) -> Result<Reply, Down> {
-        let part = match Range::of(&asked.parts.headers) {
-            Some(Range::Closed(first, last)) => Some((first, last.saturating_add(1))),
-            _ => None,
-        };
-        let ticket = match fetcher.follow(&found.subject, resource, part) {
+        let ticket = match fetcher.follow(&found.subject, resource, closed_range(asked)) {
             Ok(ticket) => ticket,
             Err(error) => return Ok(status::of_fill(&error)),
         };
+        if Self::credential(asked, resource.hub).is_some()
+            && tokio::time::timeout_at(deadline, ticket.head()).await.is_err()
+        {
+            return Err(Down::Asked(Arc::new(Failure::TimedOut)));
+        }
         match self.settle(&ticket, resource, asked).await {
-            Ok(Settled::Landed(landed)) => Ok(self.landed(resource, asked, &ticket, landed).await),
-            Ok(Settled::Coming(head)) => Ok(self.follow(resource, asked, ticket, &head).await),
+            Ok(settled) => Ok(self.settled(resource, asked, ticket, settled).await),
             Err(error) => match &*error {
                 FillError::Upstream(failure) if failure.is_down() => Err(Down::Filled(error)),
-                other => Ok(self.unfilled(fetcher, resource, asked, other).await),
+                other => Ok(self.unfilled(fetcher, resource, asked, other, deadline).await),
             },
         }
     }
 
+    /// Answers with what a request has waited for.
+    pub(super) async fn settled(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        ticket: Ticket,
+        settled: Settled,
+    ) -> Reply {
+        match settled {
+            Settled::Landed(landed) => self.landed(resource, asked, &ticket, landed).await,
+            Settled::Coming(head) => self.follow(resource, asked, ticket, &head).await,
+        }
+    }
+
     /// Waits for as much of the fill as this request needs before its head can be sent.
-    async fn settle(
+    pub(super) async fn settle(
         &self,
         ticket: &Ticket,
         resource: &Resource,
@@ -345,6 +353,9 @@ impl Proxy {
     async fn landed(&self, resource: &Resource, asked: &Asked<'_>, ticket: &Ticket, landed: Landed) -> Reply {
         match landed {
             Landed::Stored(entry) => self.serve(resource, asked, &entry, ticket.outcome).await,
+            Landed::Linked(entry) if ticket.outcome == Outcome::Private => {
+                self.serve(resource, asked, &entry, Outcome::Private).await
+            }
             Landed::Linked(entry) => self.serve(resource, asked, &entry, Outcome::Linked).await,
             Landed::Unstored => status::of_fill(&FillError::NoSpace),
         }
@@ -417,6 +428,11 @@ impl Proxy {
         }
         reply
     }
+}
+
+/// The part that is asked for, if the request says both of its ends.
+pub(super) fn closed_range(asked: &Asked<'_>) -> Option<(u64, u64)> {
+    Range::of(&asked.parts.headers)?.closed()
 }
 
 fn tell(resource: &Resource, asked: &Asked<'_>, said: &Expectation, outcome: Outcome) -> Reply {

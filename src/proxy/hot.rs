@@ -12,9 +12,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, header};
 use moka::sync::Cache;
 
-use super::Reply;
+use super::{Asked, Reply};
 use crate::body::Body;
-use crate::model::{Entry, Hub, Outcome, Timestamp};
+use crate::model::{Entry, Hub, Outcome, Resource, Timestamp};
 use crate::request::Named;
 use crate::store::Store;
 
@@ -31,7 +31,7 @@ pub(super) struct Hot(Cache<String, Arc<Answer>>);
 struct Answer {
     /// How many changes the store had seen.
     seen: u64,
-    hub: Hub,
+    file: Resource,
     entry: Arc<Entry>,
     fields: HeaderMap,
     body: bytes::Bytes,
@@ -46,12 +46,13 @@ impl Hot {
         Self(Cache::builder().max_capacity(MOST).weigher(weigh).build())
     }
 
-    /// The answer to a request, if it is ready.
+    /// The answer to a request, if it is ready. Now and then `used` is told which file it is of.
     pub(super) fn answer(
         &self,
         head: &Parts,
         named: &Named,
         store: &Store,
+        used: impl FnOnce(&Resource, &Entry),
         now: Timestamp,
     ) -> Option<(Reply, Hub)> {
         if !is_plain(head) {
@@ -68,36 +69,36 @@ impl Hot {
         if now.0.saturating_sub(answer.used_at.load(Ordering::Relaxed)) >= USED_EVERY {
             answer.used_at.store(now.0, Ordering::Relaxed);
             store.used(&answer.entry.blob, now);
+            used(&answer.file, &answer.entry);
         }
         let mut response = Response::new(Body::full(answer.body.clone()));
         *response.headers_mut() = answer.fields.clone();
         let age = answer.entry.checked_at.age(now).as_secs();
         response.headers_mut().insert(header::AGE, HeaderValue::from(age));
-        Some((Reply { response, outcome: Outcome::Hit }, answer.hub))
+        Some((Reply { response, outcome: Outcome::Hit }, answer.file.hub))
     }
 
     /// Keeps what `response`, worked out after the store had seen `seen` changes, said to a request that
     /// [`is_plain`].
     pub(super) fn keep(
         &self,
-        head: &Parts,
+        asked: &Asked<'_>,
         seen: u64,
-        hub: Hub,
-        at_hub: bool,
+        file: &Resource,
         entry: &Arc<Entry>,
         response: &Response<Body>,
     ) {
         let Some(body) = response.body().whole() else { return };
         let answer = Answer {
             seen,
-            hub,
+            file: file.clone(),
             entry: Arc::clone(entry),
             fields: response.headers().clone(),
             body,
             used_at: AtomicU64::new(0),
         };
-        let path = head.uri.path();
-        let path = if at_hub { below_hub(hub, path) } else { path.to_owned() };
+        let path = asked.parts.uri.path();
+        let path = if asked.at_hub() { below_hub(file.hub, path) } else { path.to_owned() };
         self.0.insert(path, Arc::new(answer));
     }
 }

@@ -31,7 +31,7 @@ use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher, View};
 use crate::hub::api::question_path;
 use crate::hub::file_path;
-use crate::model::{Hub, Outcome, Timestamp, was_here};
+use crate::model::{Entry, Hub, Outcome, Resource, Timestamp, was_here};
 use crate::policy::{Check, Denied, Rules};
 use crate::request::{
     Arrival, Named, Reject, Target, classify, client_is_firefox, is_preflight, is_xet_read_token, named,
@@ -120,7 +120,14 @@ impl Proxy {
         let (method, uri) = (head.method.clone(), head.uri.clone());
         let named = named(&head, &arrival);
         let ready = match &named {
-            Ok(named) => self.hot.answer(&head, named, self.cache.store(), Timestamp::now()),
+            Ok(named) => {
+                let used = |file: &Resource, entry: &Entry| {
+                    if let Some(fetcher) = &self.fetcher {
+                        fetcher.recheck(file, entry);
+                    }
+                };
+                self.hot.answer(&head, named, self.cache.store(), used, Timestamp::now())
+            }
             Err(_) => None,
         };
         let (reply, hub, passage) = match ready {

@@ -23,6 +23,7 @@ impl Proxy {
         let now = Timestamp::now();
         match plan(&self.rules, ask(resource, asked), found.facts(), Check::Down, now) {
             plan if is_possible(plan) => self.served(resource, asked, found, plan).await,
+            _ if let Some(reply) = self.granted_before(resource, asked).await => reply,
             _ => status::not_here(&resource.to_string(), &command(asked, None)),
         }
     }

@@ -1,120 +1,128 @@
-//! Files that only the caller's own credential opens: fetched for that caller, verified, and kept nowhere.
+//! Files that only the caller's own credentials open: the hub is asked whether it gives them to this caller, before
+//! anything of them is told. See [`crate::policy::Entitlement`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::{StatusCode, header};
+use http::header;
+use tokio::time::Instant;
 
-use super::file::Refused;
-use super::{Asked, Proxy, Reply, answer, status};
-use crate::body::{Body, Broken};
-use crate::cache::{Fetcher, FillError, Settled};
-use crate::model::{Hub, Outcome, Resource, Secret};
-use crate::request::{Conditions, Range};
-use crate::telemetry::Telemetry;
-use crate::upstream::{Answer, Failure, FileBody, Want};
+use super::file::closed_range;
+use super::{Asked, Proxy, Reply, status};
+use crate::cache::{Entitled, Fetcher, FillError, Ticket};
+use crate::model::{Hub, Outcome, Resource, Secret, Timestamp};
+use crate::request::forces_revalidation;
+use crate::upstream::Failure;
+
+/// Least time that a caller's question gets, however long everybody's took.
+const LEAST_WAIT: Duration = Duration::from_millis(100);
 
 impl Proxy {
-    /// Answers with what the hub gives this caller. Nothing of it, not even that it exists, is remembered.
-    pub(super) async fn private(
+    /// The caller's credentials for the hub, where there is anything that they could open.
+    pub(super) fn credential(asked: &Asked<'_>, hub: Hub) -> Option<Secret> {
+        let credential = asked.parts.headers.get(header::AUTHORIZATION)?;
+        (hub == Hub::HuggingFace).then(|| Secret::new(credential.clone()))
+    }
+
+    /// How long a caller waits for the hub who has credentials, in all.
+    pub(super) fn patience(&self) -> Duration {
+        self.cache.entitlement().wait
+    }
+
+    /// The hub gives nothing to a request without credentials; a caller who has some is asked for in person, within
+    /// what is left of the time until `deadline`.
+    pub(super) async fn denied(
+        &self,
+        fetcher: &Arc<Fetcher>,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        failure: &Failure,
+        deadline: Instant,
+    ) -> Reply {
+        match Self::credential(asked, resource.hub) {
+            Some(credential) if failure.depends_on_caller() => {
+                self.private(fetcher, resource, asked, credential, deadline).await
+            }
+            Some(_) if failure.is_down() => self.last_granted(resource, asked, failure).await,
+            _ => status::of_failure(failure),
+        }
+    }
+
+    async fn private(
         &self,
         fetcher: &Arc<Fetcher>,
         resource: &Resource,
         asked: &Asked<'_>,
         credential: Secret,
+        deadline: Instant,
     ) -> Reply {
+        let within = deadline.saturating_duration_since(Instant::now()).max(LEAST_WAIT);
+        let insists = forces_revalidation(&asked.parts.headers);
+        let (subject, said) = match fetcher.entitle(resource, &credential, insists, within).await {
+            Entitled::Granted { subject, said } => (subject, said),
+            Entitled::Refused(failure) => return status::of_failure(&failure),
+            Entitled::Unanswered(Some(failure)) => {
+                return self.last_granted(resource, asked, &failure).await;
+            }
+            Entitled::Unanswered(None) => {
+                return self.last_granted(resource, asked, &Failure::TimedOut).await;
+            }
+        };
+        match self.cache.entry_for_granted(&subject) {
+            Ok(Some(entry)) => return self.serve(resource, asked, &entry, Outcome::Entitled).await,
+            Ok(None) => {}
+            Err(error) => return status::of_store(&error),
+        }
         if asked.head_only {
-            return match fetcher.upstream().inquire(resource, Some(&credential)).await {
+            let said = match said {
+                Some(said) => Ok(said),
+                None => fetcher.tell_granted(&subject, &credential).await,
+            };
+            return match said {
                 Ok(said) => self.tell(resource, asked, &said, Outcome::Private),
                 Err(failure) => status::of_failure(&failure),
             };
         }
-        let headers = &asked.parts.headers;
-        // Whether If-Range lets a part through is known once the hub has told the tag.
-        let tag_decides = headers.contains_key(header::IF_RANGE);
-        let range = match self.range(resource, asked, None, &Conditions::default(), None) {
-            Ok(range) => range.filter(|_| !tag_decides),
-            Err(Refused { seconds }) => return status::guarded(seconds),
-        };
-        let part = match range {
-            Some(Range::Closed(start, end)) => Some((start, Some(end.saturating_add(1)))),
-            Some(Range::From(start)) if start > 0 => Some((start, None)),
-            _ => None,
-        };
-        if let Some((start, end)) = part
-            && let Some(reply) =
-                private_part(fetcher, resource, start, end, &credential, &self.telemetry).await
-        {
-            return reply;
-        }
-        self.private_whole(fetcher, resource, asked, credential).await
+        let ticket = fetcher.follow_granted(&subject, resource, closed_range(asked), credential, said);
+        self.follow_granted(resource, asked, ticket).await
     }
 
-    async fn private_whole(
+    async fn follow_granted(
         &self,
-        fetcher: &Arc<Fetcher>,
         resource: &Resource,
         asked: &Asked<'_>,
-        credential: Secret,
+        ticket: Result<Ticket, FillError>,
     ) -> Reply {
-        let ticket = match fetcher.fetch_privately(resource, credential) {
+        let ticket = match ticket {
             Ok(ticket) => ticket,
             Err(error) => return status::of_fill(&error),
         };
-        match ticket.head().await {
-            Ok(Settled::Coming(head)) => self.follow(resource, asked, ticket, &head).await,
-            // It ended before its only reader could begin, which an unkept file never does well.
-            Ok(Settled::Landed(_)) => status::of_fill(&FillError::Abandoned),
-            Err(error) => status::of_fill(&error),
+        match self.settle(&ticket, resource, asked).await {
+            Ok(settled) => self.settled(resource, asked, ticket, settled).await,
+            Err(error) => match &*error {
+                FillError::Upstream(failure) => status::of_failure(failure),
+                other => status::of_fill(other),
+            },
         }
     }
-}
 
-/// A part is handed on as the hub sends it; nothing can be checked of it but its place. `None` when it lies outside
-/// of the file, whose size the whole file tells.
-async fn private_part(
-    fetcher: &Arc<Fetcher>,
-    resource: &Resource,
-    start: u64,
-    end: Option<u64>,
-    credential: &Secret,
-    telemetry: &Telemetry,
-) -> Option<Reply> {
-    let want = Want { start, end, validator: None };
-    let answer = match fetcher.upstream().fetch(resource, &want, Some(credential)).await {
-        Ok(answer) => answer,
-        Err(Failure::OutOfRange) => return None,
-        Err(failure) => return Some(status::of_failure(&failure)),
-    };
-    let file = &answer.expectation.representation;
-    let mut response = answer::file_head(file, None, Outcome::Private, Some("unverified"));
-    let size = match (answer.end, file.size) {
-        (Some(end), Some(size)) if end > answer.start && end <= size => {
-            answer::set_part(&mut response, answer.start, end, size);
-            Some(end - answer.start)
+    /// The hub cannot be asked: what the caller was granted last, if by the rules that is enough.
+    pub(super) async fn last_granted(
+        &self,
+        resource: &Resource,
+        asked: &Asked<'_>,
+        failure: &Failure,
+    ) -> Reply {
+        match self.granted_before(resource, asked).await {
+            Some(reply) => reply,
+            None => status::of_failure(failure),
         }
-        _ => {
-            *response.status_mut() = StatusCode::OK;
-            file.size
-        }
-    };
-    if let Some(size) = size {
-        answer::set_length(response.headers_mut(), size);
     }
-    *response.body_mut() = handed_on(answer, size, (telemetry.clone(), resource.hub));
-    Some(Reply { response, outcome: Outcome::Private })
-}
 
-fn handed_on(answer: Answer, size: Option<u64>, counted: (Telemetry, Hub)) -> Body {
-    let next = |(mut body, counted): (FileBody, (Telemetry, Hub))| async move {
-        let piece = match body.next().await {
-            Ok(None) => return None,
-            Ok(Some(bytes)) => {
-                counted.0.upstream_received(counted.1, bytes.len() as u64);
-                Ok(bytes)
-            }
-            Err(e) => Err(Broken(Box::new(e))),
-        };
-        Some((piece, (body, counted)))
-    };
-    Body::stream(Box::pin(futures_util::stream::unfold((answer.body, counted), next)), size)
+    /// What the caller was granted last and is held, if by the rules that is enough.
+    pub(super) async fn granted_before(&self, resource: &Resource, asked: &Asked<'_>) -> Option<Reply> {
+        let credential = Self::credential(asked, resource.hub)?;
+        let entry = self.cache.last_granted(resource, &credential, Timestamp::now())?;
+        Some(self.serve(resource, asked, &entry, Outcome::Stale).await)
+    }
 }

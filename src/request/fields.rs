@@ -44,6 +44,14 @@ impl Range {
     pub fn starts_at_zero(self) -> bool {
         matches!(self, Self::Closed(0, _) | Self::From(0))
     }
+
+    /// The first byte and the one behind the last, if the range says both.
+    pub fn closed(self) -> Option<(u64, u64)> {
+        match self {
+            Self::Closed(first, last) => Some((first, last.saturating_add(1))),
+            Self::From(_) | Self::Suffix(_) => None,
+        }
+    }
 }
 
 /// The part of a file that a response carries.

@@ -35,6 +35,8 @@
 //! | `renewals` | as `entries`, with the revision that comes as the path | [`Renewal`](crate::model::Renewal): a job of an announcement |
 //! | `holds` | the repository with the prefix of its kind | since when all its revisions are kept |
 //! | `history` | number | [`Happening`](crate::model::Happening); the last 20,000 are kept |
+//! | `grants` | keyed hash of credentials, and a path | [`GrantRecord`]: when the hub accepted them for it |
+//! | `keys` | name | random bytes: what credentials are hashed with |
 //! | `volumes` | number | nothing yet; the row makes the file part of the store |
 //!
 //! | table of a volume | key | value |
@@ -43,9 +45,10 @@
 //! | `lengths` | blob id and chunk index | the chunk's length, so that a fill is resumed without reading its bytes |
 //! | `totals` | `held` | the sum of all lengths |
 //!
-//! Values other than numbers and chunks are a version byte (1 for all rows) and the fields in postcard. A row of an
+//! Values other than numbers, keys and chunks are a version byte (2 for entries and partial fills, which tell since then
+//! who may read them, and 1 for all other rows) and the fields in postcard. A row of an
 //! unknown version is damage to that row alone. The body of a document, of [`DOCUMENT_MAX`] bytes at most, lies behind
-//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents` or a table from
+//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents`, `grants` or a table from
 //! `revisions` to `history` is of an earlier program, and gets them when it is opened. To change what a row says, give it a new version and a migration; a
 //! test holds the bytes of version 1 fast. Blob ids are never used twice.
 //!
@@ -91,6 +94,7 @@
 //! branches name is noted. If the disk refuses all the same, redb allows nothing more on that
 //! database; it is reopened at once, what was acknowledged is there, and readers do not notice.
 
+mod access;
 mod around;
 mod backend;
 mod blob;
@@ -124,6 +128,7 @@ mod writeback;
 mod writer;
 mod writes;
 
+pub use access::GrantRecord;
 pub use blob::Blob;
 pub use error::StoreError;
 pub use look::Look;

@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub marks: Mutex<HashMap<EntryKey, Timestamp>>,
     pub uses: Arc<Uses>,
     pub partial_expiry: Duration,
+    /// What callers' credentials are hashed with.
+    pub grant_key: [u8; 32],
     pub closed: AtomicBool,
 }
 
@@ -82,6 +84,7 @@ impl Store {
         let read = |e: StoreError| at_open(&path, e);
         let volumes = dir.join("volumes");
         create_dir(&volumes).map_err(|io| OpenError::Create { dir: volumes, io })?;
+        let grant_key = index.run(index::grant_key).map_err(read)?;
         let numbers = index.run(reads::volumes).map_err(read)?;
         let marks = index.run(|database| reads::marks(database, now)).map_err(read)?;
         let doomed = index.run(reads::deletions).map_err(read)?;
@@ -114,6 +117,7 @@ impl Store {
             marks: Mutex::new(marks),
             uses,
             partial_expiry: settings.partial_expiry,
+            grant_key,
             closed: AtomicBool::new(false),
         })))
     }

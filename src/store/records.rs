@@ -4,7 +4,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
-use crate::model::{Commit, Decided, Entry, Expectation, Happening, Renewal, Sha256, Timestamp};
+use crate::model::{
+    Access, Commit, Decided, Entry, Expectation, Happening, Promise, Renewal, Representation, Sha256,
+    Standing, Timestamp,
+};
 
 /// The internal name of a blob's chunks; never used twice in one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,6 +23,8 @@ pub struct PartialRecord {
     pub started_at: Timestamp,
     /// When it last made progress; it expires some time after that.
     pub touched_at: Timestamp,
+    /// Whether a caller's own credentials are needed for it; then only such a caller's fill takes it up.
+    pub restricted: bool,
 }
 
 /// What a branch or tag was last seen to name.
@@ -78,17 +83,18 @@ pub(super) struct PartialRow {
     pub expectation: Expectation,
     pub started_at: Timestamp,
     pub touched_at: Timestamp,
+    pub restricted: bool,
 }
 
 impl PartialRow {
     pub(super) fn new(id: BlobId, volume: u32, record: PartialRecord) -> Self {
-        let PartialRecord { expectation, started_at, touched_at } = record;
-        Self { id, volume, expectation, started_at, touched_at }
+        let PartialRecord { expectation, started_at, touched_at, restricted } = record;
+        Self { id, volume, expectation, started_at, touched_at, restricted }
     }
 
     pub(super) fn record(self) -> PartialRecord {
-        let Self { expectation, started_at, touched_at, .. } = self;
-        PartialRecord { expectation, started_at, touched_at }
+        let Self { expectation, started_at, touched_at, restricted, .. } = self;
+        PartialRecord { expectation, started_at, touched_at, restricted }
     }
 }
 
@@ -130,29 +136,86 @@ pub(super) trait Row: Serialize + DeserializeOwned {
         Self::decode_front(bytes).map(|(row, _)| row)
     }
 
+    /// Reads the fields of an older version; nothing of one that is unknown.
+    fn migrate(_version: u8, _fields: &[u8]) -> Option<Result<(Self, &[u8]), StoreError>> {
+        None
+    }
+
     /// As [`Row::decode`], and what lies behind the fields.
     fn decode_front(bytes: &[u8]) -> Result<(Self, &[u8]), StoreError> {
         match bytes.split_first() {
-            Some((&version, fields)) if version == Self::VERSION => postcard::take_from_bytes(fields)
-                .map_err(|e| StoreError::Damaged(format!("the row of a {} is unreadable: {e}", Self::NAME))),
-            Some((version, _)) => Err(StoreError::Damaged(format!(
-                "the row of a {} has version {version}; this program knows version {}",
-                Self::NAME,
-                Self::VERSION
-            ))),
+            Some((&version, fields)) if version == Self::VERSION => fields_of(fields, Self::NAME),
+            Some((&version, fields)) => Self::migrate(version, fields).unwrap_or_else(|| {
+                Err(StoreError::Damaged(format!(
+                    "the row of a {} has version {version}; this program knows version {}",
+                    Self::NAME,
+                    Self::VERSION
+                )))
+            }),
             None => Err(StoreError::Damaged(format!("the row of a {} is empty", Self::NAME))),
         }
     }
 }
 
+/// The fields of a row, and what lies behind them.
+fn fields_of<'a, R: DeserializeOwned>(fields: &'a [u8], name: &str) -> Result<(R, &'a [u8]), StoreError> {
+    postcard::take_from_bytes(fields)
+        .map_err(|e| StoreError::Damaged(format!("the row of a {name} is unreadable: {e}")))
+}
+
 impl Row for Entry {
     const NAME: &'static str = "file";
+    const VERSION: u8 = 2;
+
+    /// Version 1 had no access: everything that it names had been read without credentials.
+    fn migrate(version: u8, fields: &[u8]) -> Option<Result<(Self, &[u8]), StoreError>> {
+        #[derive(Deserialize)]
+        struct First {
+            blob: Sha256,
+            size: u64,
+            representation: Representation,
+            validator: Option<String>,
+            promises: Vec<Promise>,
+            standing: Standing,
+            stored_at: Timestamp,
+            checked_at: Timestamp,
+        }
+        (version == 1).then(|| {
+            let (first, rest) = fields_of::<First>(fields, Self::NAME)?;
+            let First { blob, size, representation, validator, promises, standing, stored_at, checked_at } =
+                first;
+            let access = Access::Public { confirmed_at: checked_at };
+            let entry = Self {
+                blob,
+                size,
+                representation,
+                validator,
+                promises,
+                standing,
+                stored_at,
+                checked_at,
+                access,
+            };
+            Ok((entry, rest))
+        })
+    }
 }
 impl Row for BlobRow {
     const NAME: &'static str = "blob";
 }
 impl Row for PartialRow {
     const NAME: &'static str = "partial fill";
+    const VERSION: u8 = 2;
+
+    /// Version 1 knew no other fills than those without credentials.
+    fn migrate(version: u8, fields: &[u8]) -> Option<Result<(Self, &[u8]), StoreError>> {
+        type First = (BlobId, u32, Expectation, Timestamp, Timestamp);
+        (version == 1).then(|| {
+            let ((id, volume, expectation, started_at, touched_at), rest) =
+                fields_of::<First>(fields, Self::NAME)?;
+            Ok((Self { id, volume, expectation, started_at, touched_at, restricted: false }, rest))
+        })
+    }
 }
 impl Row for RefRecord {
     const NAME: &'static str = "reference";
@@ -187,12 +250,12 @@ pub(super) fn sha(bytes: &[u8; 32]) -> Sha256 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Digest, Promise, Promiser, Representation, Standing, hex};
+    use crate::model::{Digest, Promiser, hex};
 
-    /// Rows as version 1 writes them. When this fails, the meaning of what is on people's disks has changed: give
-    /// the row a new version and a migration instead of a new expected value.
+    /// Rows as version 2 writes them, and as version 1 did. When this fails, the meaning of what is on people's disks
+    /// has changed: give the row a new version and a migration instead of a new expected value.
     #[test]
-    fn rows_are_written_as_version_1_says() {
+    fn rows_are_written_as_their_version_says_and_older_ones_are_read() {
         let promises = vec![
             Promise { digest: Digest::Sha256(Sha256([1; 32])), by: Promiser::LinkedEtag },
             Promise { digest: Digest::GitSha1([2; 20]), by: Promiser::Etag },
@@ -215,6 +278,7 @@ mod tests {
             standing: Standing::Recorded,
             stored_at: Timestamp(5),
             checked_at: Timestamp(6),
+            access: Access::Public { confirmed_at: Timestamp(6) },
         };
         let expectation = Expectation {
             representation,
@@ -232,18 +296,31 @@ mod tests {
             "030402",
         ]
         .concat();
-        let expected = format!("01{}ac02{described}010176{promised}010506", "01".repeat(32));
-        assert_eq!(hex(&entry.encode()), expected);
+        let fields = format!("{}ac02{described}010176{promised}010506", "01".repeat(32));
+        assert_eq!(hex(&entry.encode()), format!("02{fields}0006"));
+        assert_eq!(Entry::decode(&bytes(&format!("01{fields}"))).unwrap(), entry);
+        for (access, ends) in [(Access::Shared, "01"), (Access::Restricted, "02")] {
+            let entry = Entry { access, ..entry.clone() };
+            assert_eq!(hex(&entry.encode()), format!("02{fields}{ends}"));
+        }
         let partial = PartialRow {
             id: BlobId(8),
             volume: 9,
             expectation,
             started_at: Timestamp(10),
             touched_at: Timestamp(11),
+            restricted: false,
         };
-        assert_eq!(hex(&partial.encode()), format!("010809{described}{promised}010176070a0b"));
+        let fields = format!("0809{described}{promised}010176070a0b");
+        assert_eq!(hex(&partial.encode()), format!("02{fields}00"));
+        assert_eq!(PartialRow::decode(&bytes(&format!("01{fields}"))).unwrap(), partial);
         assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
         assert_eq!(PartialRow::decode(&partial.encode()).unwrap(), partial);
+    }
+
+    fn bytes(digits: &str) -> Vec<u8> {
+        let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(super) const USES_MAX: usize = 16 << 10;
 /// Lines of the history that are kept.
 pub(super) const HISTORY_MAX: u64 = 20_000;
 
+/// Grants that are kept; beyond them all are forgotten, and callers are asked for anew.
+pub(super) const GRANTS_MAX: u64 = 100_000;
+
 /// The number of a volume's chunks for a blob of `size` bytes.
 pub fn chunks_of(size: u64) -> u32 {
     u32::try_from(size.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX)

@@ -10,7 +10,7 @@ use super::redirect::{is_redirect, same_origin, target};
 use super::sites::Site;
 use super::{Client, Failure, FileBody};
 use crate::hub::Hop;
-use crate::model::Hub;
+use crate::model::{Hub, Secret};
 
 /// What the API is asked.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Inquiry {
     pub body: Option<Vec<u8>>,
     /// The tag that the answer came with that is held.
     pub validator: Option<String>,
+    /// The operator's own credentials, where it asks with these.
+    pub credential: Option<Secret>,
 }
 
 /// What the API says.
@@ -38,13 +40,13 @@ pub enum Said {
 }
 
 impl Client {
-    /// Asks the API of `hub` without credentials, and reads the whole answer, which may have up to `limit` bytes.
+    /// Asks the API of `hub` without a caller's credentials, and reads the whole answer, which may have up to `limit` bytes.
     /// Redirects within the hub (a repository that was renamed) are followed.
     ///
     /// # Errors
     /// See [`Failure`].
     pub async fn ask(&self, hub: Hub, inquiry: &Inquiry, limit: usize) -> Result<Said, Failure> {
-        let mut round = self.sites.round(hub, false);
+        let mut round = self.sites.round(hub, inquiry.credential.is_some());
         loop {
             let answered = self.ask_at(round.site, inquiry, limit).await;
             if let Some(result) = round.judge(answered) {
@@ -57,7 +59,7 @@ impl Client {
         let text = format!("{}{}", self.sites.url(site), inquiry.path_and_query);
         let mut url = Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))?;
         let home = url.origin();
-        let asking = Asking::path(site, &inquiry.path_and_query, &HeaderMap::new());
+        let asking = Asking::path(site, &inquiry.path_and_query, &inquiry.headers());
         // Before the wait for a place among those who may be waiting for the hub.
         self.admit(asking)?;
         let mut hops = 0;
@@ -86,7 +88,7 @@ impl Client {
 
 impl Inquiry {
     fn headers(&self) -> HeaderMap {
-        let mut headers = request_headers(None);
+        let mut headers = request_headers(self.credential.as_ref());
         if self.body.is_some() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

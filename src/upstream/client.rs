@@ -121,6 +121,11 @@ impl Client {
         self.names.current(hub, repo)
     }
 
+    /// The operator's own credentials for a hub.
+    pub fn own_credential(&self, hub: Hub) -> Option<Secret> {
+        self.settings.credentials.get(&hub).cloned()
+    }
+
     /// The limits in force.
     pub fn settings(&self) -> &Settings {
         &self.settings

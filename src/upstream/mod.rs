@@ -35,6 +35,7 @@ mod sites;
 mod tls;
 mod trouble;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub use pass::PassBody;
 pub use tls::BuildError;
 pub use trouble::Trouble;
 
-use crate::model::Roots;
+use crate::model::{Hub, Roots, Secret};
 use crate::policy::Egress;
 
 /// What an operator can set of the way upstream.
@@ -64,6 +65,8 @@ pub struct Settings {
     pub egress: Arc<Egress>,
     /// The proxy through which hubs are reached.
     pub parent: Option<Parent>,
+    /// The operator's own credentials for hubs.
+    pub credentials: BTreeMap<Hub, Secret>,
     /// PEM certificates to trust besides the system's.
     pub ca_bundle: Option<PathBuf>,
     /// Longest wait for a connection.
@@ -98,6 +101,7 @@ impl Default for Settings {
             roots: Roots::default(),
             egress: Arc::default(),
             parent: None,
+            credentials: BTreeMap::new(),
             ca_bundle: None,
             connect_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Wish;
 use crate::cache::Imported;
-use crate::model::{Commit, Hub, LockedSettings, Promise, Repo, Sha256, Timestamp};
+use crate::model::{Access, Commit, Hub, LockedSettings, Promise, Repo, Sha256, Timestamp};
 use crate::store;
 
 /// Something that operators ask of a store.
@@ -170,6 +170,8 @@ pub struct Found {
     pub promises: Vec<Promise>,
     /// Since when it lies there.
     pub since: Timestamp,
+    /// Who may read it, by the word of whoever brings it.
+    pub access: Access,
 }
 
 /// Most files of one [`Command::Take`], of which each has two paths.

@@ -9,8 +9,8 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::cache::{self, Cache};
 use crate::model::{
-    Entry, EntryKey, Expectation, Hub, HubRoot, Repo, RepoKind, Representation, Roots, Sha256, Standing,
-    Timestamp,
+    Access, Entry, EntryKey, Expectation, Hub, HubRoot, Repo, RepoKind, Representation, Roots, Sha256,
+    Standing, Timestamp,
 };
 use crate::policy::Rules;
 use crate::store::{self, Store};
@@ -241,6 +241,7 @@ async fn keep(store: &Store, path: &str, bytes: &'static [u8], name: Sha256) {
         expectation: Expectation { representation: representation.clone(), ..Expectation::default() },
         started_at: Timestamp(1),
         touched_at: Timestamp(1),
+        restricted: false,
     };
     let blob = store.begin_partial(&key, record).await.unwrap();
     let written = store.write_chunk(&blob, 0, vec![bytes.into()]).await.unwrap();
@@ -254,6 +255,7 @@ async fn keep(store: &Store, path: &str, bytes: &'static [u8], name: Sha256) {
         standing: Standing::Recorded,
         stored_at: Timestamp(1),
         checked_at: Timestamp(1),
+        access: Access::Public { confirmed_at: Timestamp(1) },
     };
     store.commit(&key, &blob, entry, &[]).await.unwrap();
 }

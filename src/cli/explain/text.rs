@@ -42,6 +42,13 @@ fn add_facts(lines: &mut Lines, facts: &Facts, now: Timestamp) {
     if facts.held.is_none() && facts.older.is_none() {
         lines.push(("held", "nothing".to_owned()));
     }
+    if let Some(Holding::File(entry)) = &facts.restricted {
+        lines.push((
+            "restricted",
+            "held for those alone whose own credentials the hub accepts for it".to_owned(),
+        ));
+        add_file(lines, "", entry, now);
+    }
     lines.extend(facts.unfinished.as_ref().map(|part| ("unfinished", unfinished(part, now))));
     add_known(lines, facts.known.as_ref(), now);
     lines.extend(facts.absent.as_ref().map(|absence| ("absent", absent(absence, now))));
@@ -132,7 +139,7 @@ fn action(action: Action) -> &'static str {
         Action::Ask => "ask the hub",
         Action::Download => "download it",
         Action::Follow => "follow the download",
-        Action::Private => "fetch it for this caller alone",
+        Action::Private => "ask the hub whether it gives the file to this caller, and serve it then",
         Action::Pass => "hand it to the hub",
         Action::Preflight | Action::Own => "answer here",
         Action::Refuse => "refuse",

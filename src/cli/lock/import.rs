@@ -44,7 +44,7 @@ const AS: &str = "as";
 /// Longest lock file of hermeto that is read, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 
-pub fn args() -> [Arg; 3] {
+pub fn args() -> [Arg; 4] {
     let source = Arg::new(SOURCE)
         .value_name("SOURCE")
         .required(true)
@@ -63,7 +63,7 @@ pub fn args() -> [Arg; 3] {
         .default_value("moz")
         .help("Of which hub the models in folders are; hf takes commits as revisions only")
         .display_order(0);
-    [source, layout, hub]
+    [source, layout, hub, directory::shareable_arg()]
 }
 
 pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -85,6 +85,7 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         is_quiet,
         is_unwatched: is_quiet || matches.get_flag("json"),
         is_pinned: true,
+        access: directory::access(matches),
     };
     Import::new(&config, &before, manner).directory(scan, |after| conclude(matches, &before, after))
 }

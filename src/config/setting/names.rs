@@ -9,7 +9,7 @@ use crate::config::problem::nearest;
 use crate::listen::Access;
 use crate::model::{Collection, HubRoot, OnAnnounce, Place, Sha256};
 use crate::policy::egress::{Mode, Pattern};
-use crate::policy::{Delivery, DenyFor, ModelPattern, Uploads};
+use crate::policy::{Delivery, DenyFor, ModelPattern, Unasked, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 impl Setting for SocketAddr {
@@ -186,6 +186,7 @@ words!(Format, "FORMAT", "text" => Format::Text, "json" => Format::Json);
 words!(Delivery, "DELIVERY", "stream" => Delivery::Stream, "verified" => Delivery::Verified);
 words!(Uploads, "UPLOADS", "pass" => Uploads::Pass, "refuse" => Uploads::Refuse);
 words!(Access, "ACCESS", "local" => Access::Local, "anonymous" => Access::Anonymous);
+words!(Unasked, "POLICY", "deny" => Unasked::Deny, "last-known" => Unasked::LastKnown);
 words!(DenyFor, "WHO", "firefox" => DenyFor::Firefox, "all" => DenyFor::All);
 words!(
     OnAnnounce, "POLICY", "prefetch" => OnAnnounce::Prefetch, "evict" => OnAnnounce::Evict,

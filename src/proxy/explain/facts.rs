@@ -59,6 +59,8 @@ pub struct Facts {
     pub held: Option<Holding>,
     /// What is held at an earlier meaning, at which the revision stands while no hub can be asked.
     pub older: Option<Holding>,
+    /// What is held for those alone whom the hub grants it.
+    pub restricted: Option<Holding>,
     /// A download that is not finished.
     pub unfinished: Option<Unfinished>,
     /// What the hub said of a file that is not held.
@@ -89,7 +91,7 @@ pub struct Meaning {
 #[serde(rename_all = "kebab-case")]
 pub enum Holding {
     /// A file.
-    File(Entry),
+    File(Box<Entry>),
     /// An answer of the API.
     Answer {
         /// 200, or 404 for what the hub says is not there.

@@ -1,8 +1,10 @@
 //! What is held and known for a request, as facts.
 
+use std::sync::Arc;
+
 use super::{Absence, Facts, Holding, Known, Meaning, Sight, Unfinished};
 use crate::cache::{Fetcher, Found, FoundDocument};
-use crate::model::{Document, EntryKey, Hub, Question, Resource, Revision, Timestamp};
+use crate::model::{Document, Entry, EntryKey, Hub, Question, Resource, Revision, Timestamp};
 use crate::policy::Ask;
 use crate::store::StoreError;
 
@@ -17,7 +19,12 @@ impl Sight<'_> {
         let root = self.cache.roots().root(resource.hub).clone();
         let meaning =
             |revision: &Revision| self.meaning(revision, &found.subject.revision, found.checked_at, ask, now);
-        let held = found.current.as_ref().map(|entry| Holding::File((**entry).clone()));
+        let holding = |entry: &Arc<Entry>| Holding::File(Box::new((**entry).clone()));
+        let held = found.current.as_ref().map(holding);
+        let restricted = match held {
+            Some(_) => None,
+            None => self.cache.entry_for_granted(&found.subject)?,
+        };
         Ok(Facts {
             hub: resource.hub,
             repo: resource.repo.to_string(),
@@ -26,7 +33,8 @@ impl Sight<'_> {
             revision: Some(meaning(&resource.revision)),
             unfinished: if held.is_some() { None } else { self.unfinished(&found.subject.key(&root))? },
             held,
-            older: found.older.as_ref().map(|entry| Holding::File((**entry).clone())),
+            older: found.older.as_ref().map(holding),
+            restricted: restricted.as_ref().map(holding),
             known: found.known.as_ref().filter(|_| found.current.is_none()).map(|said| Known {
                 size_bytes: said.representation.size,
                 promises: said.promises.clone(),
@@ -57,6 +65,7 @@ impl Sight<'_> {
             root: self.cache.roots().root(Hub::HuggingFace).clone(),
             repo: question.repo.to_string(),
             name: question.name(),
+            restricted: None,
             is_question: true,
             revision: revision
                 .map(|(named, subject)| self.meaning(named, subject, found.checked_at, ask, now)),

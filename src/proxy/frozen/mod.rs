@@ -72,6 +72,7 @@ pub struct Frozen {
     verdicts: Verdicts,
     lacks: Lacks,
     recorder: Option<Recorder>,
+    is_run: bool,
 }
 
 /// What is answered for a file.
@@ -99,6 +100,7 @@ impl Frozen {
             remedies: Remedies::new(file, data, freezing),
             verdicts: Verdicts::new(),
             lacks: Lacks::default(),
+            is_run: matches!(freezing, Freezing::Run { .. }),
             recorder: (freezing == Freezing::Run { records: true }).then(Recorder::default),
         })
     }
@@ -121,12 +123,28 @@ impl Frozen {
         status::not_pinned(&lack.to_string())
     }
 
+    /// What is held of a file, if that is what is pinned. A run serves one program of somebody who has the data directory;
+    /// to others what not everybody may read is as if it were not held.
+    fn held(
+        &self,
+        cache: &Cache,
+        resource: &Resource,
+        name: &ModelName,
+        locked: &Locked,
+        file: &LockedFile,
+    ) -> Result<Option<Arc<Entry>>, StoreError> {
+        let at = resource.at(Revision::parse(resource.hub, locked.kept_at(name)));
+        let found = cache.look_up(&at, View::Alone)?;
+        let restricted = if self.is_run { cache.entry_for_granted(&at)? } else { None };
+        let mut held = found.current.into_iter().chain(found.older).chain(restricted);
+        Ok(held.find(|entry| entry.blob == file.sha256))
+    }
+
     /// What is answered for a file.
     fn decide(&self, cache: &Cache, resource: &Resource) -> Result<Decision<'_>, StoreError> {
         let path = &resource.path;
         Ok(match self.pins.file(resource) {
-            Pinned::File { name, locked, file } => match held_as_pinned(cache, resource, name, locked, file)?
-            {
+            Pinned::File { name, locked, file } => match self.held(cache, resource, name, locked, file)? {
                 Some(entry) => Decision::Serve { name, locked, entry },
                 None => Decision::Refuse(self.remedies.not_held(name, path)),
             },
@@ -265,18 +283,4 @@ fn beyond(recorder: &Recorder, resource: &Resource, locked: Option<&Commit>) -> 
         Some(commit) => resource.at(Revision::Commit(commit)),
         None => resource.clone(),
     }
-}
-
-/// What is held of a file, if that is what is pinned.
-fn held_as_pinned(
-    cache: &Cache,
-    resource: &Resource,
-    name: &ModelName,
-    locked: &Locked,
-    file: &LockedFile,
-) -> Result<Option<Arc<Entry>>, StoreError> {
-    let at = resource.at(Revision::parse(resource.hub, locked.kept_at(name)));
-    let found = cache.look_up(&at, View::Alone)?;
-    let mut held = found.current.into_iter().chain(found.older);
-    Ok(held.find(|entry| entry.blob == file.sha256))
 }

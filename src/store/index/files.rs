@@ -40,8 +40,7 @@ impl Tables<'_> {
                 self.put_blob(&entry.blob, &blob)?;
             }
         }
-        self.bind(key, entry)?;
-        Ok(Ok(Arc::new(entry.clone())))
+        self.bind(key, entry).map(Ok)
     }
 
     /// Adds an entry for bytes that are held already.
@@ -57,8 +56,7 @@ impl Tables<'_> {
         if let Some(conflict) = self.conflict(key, entry.blob, equivalents)? {
             return Ok(Err(conflict));
         }
-        self.bind(key, entry)?;
-        Ok(Ok(Arc::new(entry.clone())))
+        self.bind(key, entry).map(Ok)
     }
 
     /// Adds an entry for bytes that lie in somebody else's file.
@@ -68,7 +66,7 @@ impl Tables<'_> {
             let blob = BlobRow { id, volume: LENT, size, refs: 0, last_used: entry.stored_at, git: None };
             self.put_blob(&entry.blob, &blob)?;
         }
-        self.bind(key, entry)
+        self.bind(key, entry).map(drop)
     }
 
     /// Sets when the hub last confirmed an entry.
@@ -116,11 +114,15 @@ impl Tables<'_> {
         Ok(None)
     }
 
-    /// Writes the entry, takes a reference for it, and gives back that of the entry it replaces.
-    fn bind(&mut self, key: &EntryKey, entry: &Entry) -> Result<(), Failure> {
+    /// Writes the entry, takes a reference for it, and gives back that of the entry it replaces. The entry as it is then:
+    /// who may read it follows from both words on the same bytes.
+    fn bind(&mut self, key: &EntryKey, entry: &Entry) -> Result<Arc<Entry>, Failure> {
         let encoded = key.encode();
         let old = row::<Entry>(&self.entries, &encoded)?;
-        self.entries.insert(encoded.as_slice(), entry.encode().as_slice())?;
+        let before = old.as_ref().filter(|old| old.blob == entry.blob).map(|old| old.access);
+        let access = before.map_or(entry.access, |before| before.with(entry.access));
+        let row = Entry { access, ..entry.clone() };
+        self.entries.insert(encoded.as_slice(), row.encode().as_slice())?;
         self.effects.report(key.clone());
         if let Some(mut blob) = self.blob(&entry.blob)? {
             let replaced_itself = old.as_ref().is_some_and(|old| old.blob == entry.blob);
@@ -132,10 +134,10 @@ impl Tables<'_> {
             }
             self.put_blob(&entry.blob, &blob)?;
         }
-        match old {
-            Some(old) if old.blob != entry.blob => self.release(&old.blob).map(drop),
-            _ => Ok(()),
+        if let Some(old) = old.filter(|old| old.blob != entry.blob) {
+            self.release(&old.blob)?;
         }
+        Ok(Arc::new(row))
     }
 
     /// Gives back one reference; says the size of the blob if it was the last.

@@ -1,5 +1,6 @@
 //! The tables of `index.redb` and what is done to them, without threads or volumes.
 
+mod access;
 mod documents;
 mod files;
 mod fills;
@@ -48,12 +49,19 @@ const HOLDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("holds");
 /// Number → `Happening`.
 const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
 
+/// Keyed hash of credentials and path → `GrantRecord`.
+const GRANTS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("grants");
+/// Name → random bytes that were made with the index.
+const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+
 /// The key of the layout version in [`META`].
 pub(super) const LAYOUT: &str = "layout";
 /// The only layout that this program knows.
 pub(super) const LAYOUT_VERSION: u64 = 1;
 /// The key of the next blob id in [`META`].
 const NEXT_BLOB: &str = "next-blob";
+/// The name in [`KEYS`] of what credentials are hashed with.
+const GRANT_KEY: &str = "grants";
 
 type Rows<'t> = Table<'t, &'static [u8], &'static [u8]>;
 
@@ -73,6 +81,7 @@ pub(super) struct Tables<'t> {
     renewals: Rows<'t>,
     holds: Table<'t, &'static str, &'static [u8]>,
     history: Table<'t, u64, &'static [u8]>,
+    grants: Rows<'t>,
     pub(super) effects: Effects,
 }
 
@@ -113,6 +122,7 @@ impl<'t> Tables<'t> {
             renewals: txn.open_table(RENEWALS)?,
             holds: txn.open_table(HOLDS)?,
             history: txn.open_table(HISTORY)?,
+            grants: txn.open_table(GRANTS)?,
             effects: Effects::default(),
         })
     }
@@ -168,7 +178,8 @@ pub(super) fn initialize(database: &Database) -> Result<(), Failure> {
 pub(super) fn complete(database: &Database) -> Result<(), Failure> {
     let read = database.begin_read()?;
     // One of those that came together is enough to look for.
-    let opened = read.open_table(DOCUMENTS).map(drop).and_then(|()| read.open_table(HISTORY).map(drop));
+    let opened = [DOCUMENTS, GRANTS].into_iter().try_for_each(|of| read.open_table(of).map(drop));
+    let opened = opened.and_then(|()| read.open_table(HISTORY).map(drop));
     drop(read);
     match opened {
         Err(TableError::TableDoesNotExist(_)) => {
@@ -178,6 +189,25 @@ pub(super) fn complete(database: &Database) -> Result<(), Failure> {
         }
         opened => Ok(opened?),
     }
+}
+
+/// What credentials are hashed with; made where there is none yet.
+pub(super) fn grant_key(database: &Database) -> Result<[u8; 32], Failure> {
+    let held = match database.begin_read()?.open_table(KEYS) {
+        Ok(keys) => keys.get(GRANT_KEY)?.and_then(|row| row.value().try_into().ok()),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(e) => return Err(e.into()),
+    };
+    if let Some(key) = held {
+        return Ok(key);
+    }
+    let mut key = [0; 32];
+    aws_lc_rs::rand::fill(&mut key)
+        .map_err(|_| StoreError::from(std::io::Error::other("no random bytes")))?;
+    let txn = begin(database)?;
+    txn.open_table(KEYS)?.insert(GRANT_KEY, key.as_slice())?;
+    txn.commit()?;
+    Ok(key)
 }
 
 /// The key of a row that this program wrote.

@@ -7,10 +7,11 @@ use redb::{
 };
 
 use super::{
-    BLOBS, DELETIONS, DOCUMENTS, ENTRIES, GIT, HISTORY, HOLDS, MARKS, PARTIALS, REFS, RENEWALS, REVISIONS,
-    VOLUMES, entry_key, reference_key,
+    BLOBS, DELETIONS, DOCUMENTS, ENTRIES, GIT, GRANTS, HISTORY, HOLDS, MARKS, PARTIALS, REFS, RENEWALS,
+    REVISIONS, VOLUMES, entry_key, reference_key,
 };
 use crate::model::{Decided, Document, Entry, EntryKey, Happening, RefKey, Renewal, Sha256, Timestamp};
+use crate::store::access::GrantRecord;
 use crate::store::error::{Failure, StoreError};
 use crate::store::packed;
 use crate::store::records::{
@@ -32,6 +33,10 @@ fn get<R: Row>(db: &Database, of: Bytes<'_>, key: &[u8]) -> Result<Option<R>, Fa
 
 pub(in crate::store) fn entry(db: &Database, key: &EntryKey) -> Result<Option<Entry>, Failure> {
     get(db, ENTRIES, &key.encode())
+}
+
+pub(in crate::store) fn grant(db: &Database, name: &[u8]) -> Result<Option<GrantRecord>, Failure> {
+    get(db, GRANTS, name)
 }
 
 pub(in crate::store) fn partial(db: &Database, key: &EntryKey) -> Result<Option<PartialRow>, Failure> {

@@ -80,13 +80,14 @@ fn entry(bytes: &[u8]) -> Entry {
         standing: Standing::Recorded,
         stored_at: NOW,
         checked_at: NOW,
+        access: crate::model::Access::Public { confirmed_at: NOW },
     }
 }
 
 fn partial(size: Option<u64>) -> PartialRecord {
     let representation = Representation { size, ..Representation::default() };
     let expectation = Expectation { representation, learned_at: NOW, ..Expectation::default() };
-    PartialRecord { expectation, started_at: NOW, touched_at: NOW }
+    PartialRecord { expectation, started_at: NOW, touched_at: NOW, restricted: false }
 }
 
 /// Writes the chunks of `bytes` and waits for the disk.

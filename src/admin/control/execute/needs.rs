@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::super::{Context, Failure, Reply, Summary};
 use super::settings::{Sink, exclusively, mirror, tell, unreadable};
 use crate::cache::{NotTaken, Offered, Source};
-use crate::model::{EntryKey, Hub, LockedSettings, Needed, Repo, RepoKind, Resource, Revision, Timestamp};
+use crate::model::{
+    Access, EntryKey, Hub, LockedSettings, Needed, Repo, RepoKind, Resource, Revision, Timestamp,
+};
 use crate::remote_settings::{self as rs, Lockable, OPTIONS};
 
 /// Tells what Firefox needs by the state that is held now; with `keep` that state stays here, whatever is announced.
@@ -60,7 +62,9 @@ async fn keep_parts(context: &Context, lockable: &Lockable) -> Result<(), Failur
     let mut keys: Vec<EntryKey> = Vec::new();
     for (file, bytes) in &lockable.parts {
         let source = Source::Memory(bytes.clone());
-        let offered = Offered { source, promises: vec![], sha256: None, since: Timestamp::now() };
+        let since = Timestamp::now();
+        let access = Access::Public { confirmed_at: since };
+        let offered = Offered { source, promises: vec![], sha256: None, since, access };
         let taken = context.cache.take(file, offered, Arc::new(|_, _| ControlFlow::Continue(()))).await;
         taken.map_err(|error| not_kept(&file.to_string(), &error))?;
         keys.push(file.key(root));

@@ -50,7 +50,7 @@ async fn one(
     if stop.load(Ordering::Relaxed) || sink.is_closed() {
         return Ok(());
     }
-    let Found { file, at: place, stretch, promises, since } = found;
+    let Found { file, at: place, stretch, promises, since, access } = found;
     let sha256 = file.sha256;
     let source = match (place, stretch) {
         (None, _) => Source::Held,
@@ -61,14 +61,17 @@ async fn one(
     let resource = Resource { hub: file.hub, repo: file.repo, revision, path: file.path };
     let progress = progress(at, sink.clone(), Arc::clone(stop));
     let none = Brought { at, entry: None, was_held: false, is_missing: false, trouble: None };
-    let brought =
-        match context.cache.take(&resource, Offered { source, promises, sha256, since }, progress).await {
-            Ok((entry, was_held)) => Brought { entry: Some(Arc::unwrap_or_clone(entry)), was_held, ..none },
-            Err(NotTaken::Store(error)) => {
-                return Err(Failure::io(&format!("{resource} could not be stored"), &error));
-            }
-            Err(why) => Brought { trouble: Some(why.to_string()), ..none },
-        };
+    let brought = match context
+        .cache
+        .take(&resource, Offered { source, promises, sha256, since, access }, progress)
+        .await
+    {
+        Ok((entry, was_held)) => Brought { entry: Some(Arc::unwrap_or_clone(entry)), was_held, ..none },
+        Err(NotTaken::Store(error)) => {
+            return Err(Failure::io(&format!("{resource} could not be stored"), &error));
+        }
+        Err(why) => Brought { trouble: Some(why.to_string()), ..none },
+    };
     // The listener may have left, and then there is nobody to tell.
     let _ = sink.send(Reply::Brought { brought: Box::new(brought) }).await;
     Ok(())
