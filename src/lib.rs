@@ -12,6 +12,7 @@
 //!   │             │            request::classify          which file or question
 //!                 │            cache::look_up             what is held and known
 //!                 │            policy::plan               serve, tell, check, inquire, fill, fail
+//!                 ├──► grant   cache ──► upstream (HEAD)  refused to everybody: whether this caller may
 //!                 ├──► serve   store ──► body::Stored     a hit: slices of the mapped volume, no copy
 //!                 ├──► check   cache ──► upstream (HEAD)  one question for all who ask
 //!                 ├──► ask     cache ──► upstream (GET)   the same for a question to the API
@@ -59,6 +60,8 @@
 //!   beforehand; each digest is a **promise** with a **promiser**.
 //! - **Entry** ([`model::Entry`]): the index record of a file whose bytes are durable. Its **standing** is *verified*
 //!   (a promise was compared) or *recorded* (nobody promised anything).
+//! - **Access** ([`model::Access`]): who may read an entry: *public* by the hub's word, *shared* by the operator's, or
+//!   *restricted*. A **grant** ([`cache::Entitled`]) is the hub's word that one caller may ([`policy::Entitlement`]).
 //! - **Blob** ([`store::Blob`]): bytes, named by their SHA-256, in **chunks** inside a **volume**.
 //! - **Question** ([`model::Question`]): what a hub's API is asked about a repository, in one spelling.
 //! - **Document** ([`model::Document`]): the answer to a question, or that there is no such file, as it is kept.
@@ -106,8 +109,9 @@
 //! 4. The last byte of a file is sent after the verdict. Only a range that ends before the file does may end earlier,
 //!    and its `Cache-Status` says `unverified`.
 //! 5. Entries are keyed by the root they came from, so that a test hub never answers for the real one.
-//! 6. Only what can be read without credentials is stored or remembered. A credential is in no key, log line or
-//!    record ([`model::Secret`] has no way to be printed).
+//! 6. What the hub gave to somebody's credentials is told to those alone whose own credentials the hub accepts for that
+//!    path. To all others it is as what is not held: the same answer, the same requests to the hub. A credential is in no key,
+//!    log line or record ([`model::Secret`] has no way to be printed); a record may have a keyed hash of it.
 //! 7. A request to a hub begins at the hub's root; a signed URL is used once and forgotten.
 //! 8. Every queue, wait, header and body has a named limit.
 //! 9. Within the time that a branch is trusted it is one commit, for files and for the API. Without a hub it is one

@@ -93,8 +93,14 @@ fn other_value(key: &Key) -> &'static str {
         ["none", "9s", "9m", "300MiB", "7", "127.0.0.9:1", "/somewhere", "https://h.example", "example.org"];
     let words =
         ["stream", "verified", "json", "debug", "true", "refuse", "open", "anonymous", "proxy.example:3128"];
-    let more =
-        ["false", "ignore", "all", "off", "abababababababababababababababababababababababababababababababab"];
+    let more = [
+        "false",
+        "ignore",
+        "all",
+        "off",
+        "last-known",
+        "abababababababababababababababababababababababababababababababab",
+    ];
     let mut all = candidates.into_iter().chain(words).chain(more);
     all.find(|v| *v != key.default && key.check(&Raw::Text((*v).into())).is_ok()).unwrap()
 }
