@@ -308,3 +308,40 @@ fn what_the_operator_shares_is_fetched_with_its_own_token_and_given_to_all() {
     let commit = scene.url(GATED, &scene.commit, "model.bin");
     client::get(&commit).assert_is(200, &scene.model, "still shared");
 }
+
+/// What each version of huggingface_hub makes of it.
+#[cfg(feature = "real-clients")]
+mod clients {
+    use std::fs;
+
+    use super::{GATED, OTHER, READER, STRANGER, Scene};
+    use crate::drivers::HuggingFaceHub;
+
+    #[test]
+    fn two_users_share_a_gated_model_and_others_are_told_what_the_hub_tells_them() {
+        for client in HuggingFaceHub::ALL {
+            let scene = Scene::start(|builder| builder);
+            let endpoint = scene.daemon.url();
+            let paths = ["config.json", "model.bin"];
+            let fetch = |token: Option<&str>, paths: &[&str]| {
+                let home = tempfile::tempdir().unwrap();
+                let environment: Vec<_> = token.map(|token| ("HF_TOKEN", token)).into_iter().collect();
+                let fetched = client.fetch_with(&environment, &endpoint, home.path(), GATED, paths);
+                fetched.map(|files| files.iter().map(|file| fs::read(file).unwrap()).collect::<Vec<_>>())
+            };
+            let whole = vec![b"{}".to_vec(), scene.model.clone()];
+            assert_eq!(fetch(Some(READER), &paths).expect("user 1"), whole, "{client:?}");
+            scene.hub.clear();
+            assert_eq!(fetch(Some(OTHER), &paths).expect("user 2"), whole, "{client:?}");
+            assert_eq!(scene.hub.body_bytes("model.bin"), 0, "{client:?}: {}", scene.hub.journal());
+            for token in [None, Some(STRANGER)] {
+                for path in ["model.bin", "missing.bin"] {
+                    let refused = fetch(token, &[path]).expect_err("the hub would not give it");
+                    assert!(refused.stderr.contains("GatedRepoError"), "{client:?} {}", refused.stderr);
+                }
+            }
+            let absent = fetch(Some(READER), &["missing.bin"]).expect_err("there is none");
+            assert!(absent.stderr.contains("EntryNotFoundError"), "{client:?} {}", absent.stderr);
+        }
+    }
+}

@@ -257,7 +257,7 @@ settings! {
         offline: Unasked = "deny";
         /// How old such a grant may be.
         last_known_for: Duration = "7d" in "1s"..="3650d";
-        /// Models of Hugging Face that everybody may read who may use this cache, whoever may at the hub: [HUB:]GLOB.
+        /// Models that everybody may read who may use this cache, whoever may at the hub: patterns such as acme/*.
         /// With hub.huggingface.token_file they are also fetched for everybody.
         share: Vec<ModelPattern> = "";
     }
