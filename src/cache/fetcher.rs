@@ -2,21 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-use super::checks::{Checks, MAX_DOCUMENTS};
+use super::checks::Checks;
 use super::flight::{Flight, Running, Ticket};
+use super::places::Places;
 use super::twins::Twins;
 use super::{Cache, FillError, Settings, fill};
-use crate::model::{Document, EntryKey, Expectation, Outcome, Resource, Secret};
+use crate::model::{Document, EntryKey, Expectation, Outcome, Resource, Secret, Urgency};
 use crate::store::CHUNK;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Limit, Telemetry};
 use crate::upstream::Client;
 
-/// How long a fill waits for a place among `max_fills`; clients give up after 10 s.
-pub(super) const PLACE_WAIT: Duration = Duration::from_secs(8);
 /// How long the stop of the program waits for fills to notice.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// Most lanes, over all fills, that fills have beside their first because a hub is slow over one. Each holds a chunk in
@@ -34,7 +33,7 @@ pub struct Fetcher {
     pub(super) documents: Semaphore,
     pub(super) twins: Twins,
     flights: Mutex<HashMap<EntryKey, Arc<Flight>>>,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     /// One permit for each chunk of an unfinished file in memory.
     pub(super) window: Arc<Semaphore>,
     /// One permit for each lane that a fill has because a hub is slow over one.
@@ -54,16 +53,17 @@ impl Fetcher {
         let window = chunks.clamp(4, Semaphore::MAX_PERMITS);
         // Half of the connections stay for the first lanes of other fills.
         let extra_lanes = (upstream.settings().max_connections_per_host / 2).min(MAX_EXTRA_LANES);
+        let places_telemetry = telemetry.clone();
         Arc::new(Self {
             cache,
             upstream,
             telemetry,
             checks: Checks::default(),
             questions: Checks::default(),
-            documents: Semaphore::new(MAX_DOCUMENTS),
+            documents: Semaphore::new(settings.max_answers),
             twins: Twins::new(settings.known_entries),
             flights: Mutex::default(),
-            places: Arc::new(Semaphore::new(settings.max_fills)),
+            places: Places::new(settings.max_fills, settings.background_share, places_telemetry),
             window: Arc::new(Semaphore::new(window)),
             extra_lanes: Arc::new(Semaphore::new(extra_lanes)),
             stopping: watch::Sender::new(false),
@@ -97,6 +97,17 @@ impl Fetcher {
         asked: &Resource,
         part: Option<(u64, u64)>,
     ) -> Result<Ticket, FillError> {
+        self.follow_as(Urgency::Awaited, resource, asked, part)
+    }
+
+    /// As [`Fetcher::follow`], for somebody with this urgency.
+    pub(super) fn follow_as(
+        self: &Arc<Self>,
+        urgency: Urgency,
+        resource: &Resource,
+        asked: &Resource,
+        part: Option<(u64, u64)>,
+    ) -> Result<Ticket, FillError> {
         let key = resource.key(self.cache.roots.root(resource.hub));
         let asked = asked.key(self.cache.roots.root(asked.hub));
         let mut flights = self.flights();
@@ -108,13 +119,15 @@ impl Fetcher {
         let (flight, outcome) = match joinable {
             Some(flight) => (Arc::clone(flight), Outcome::Collapsed),
             None => {
-                let flight = Flight::new(key.clone(), true);
+                let flight = Flight::new(key.clone(), true, urgency);
                 flights.insert(key, Arc::clone(&flight));
                 (flight, Outcome::Miss)
             }
         };
         // Boarded before the fill begins, so that it is never without a follower at first.
-        let id = flight.board(self.settings.max_followers, part).ok_or(FillError::Busy)?;
+        let id = flight.board(self.settings.max_followers, part);
+        let id = id.ok_or_else(|| self.busy(Limit::Followers))?;
+        flight.hasten(urgency);
         if outcome == Outcome::Miss {
             fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), None);
         }
@@ -132,8 +145,8 @@ impl Fetcher {
         credential: Secret,
     ) -> Result<Ticket, FillError> {
         let key = resource.key(self.cache.roots.root(resource.hub));
-        let flight = Flight::new(key.clone(), false);
-        let id = flight.board(1, None).ok_or(FillError::Busy)?;
+        let flight = Flight::new(key.clone(), false, Urgency::Awaited);
+        let id = flight.board(1, None).ok_or_else(|| self.busy(Limit::Followers))?;
         fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), Some(credential));
         Ok(Ticket { flight, id, asked: key, outcome: Outcome::Private })
     }
@@ -154,7 +167,7 @@ impl Fetcher {
             }
             tracing::info!(file = %resource, "resuming an unfinished file");
             // Its ticket is dropped at once: the fill goes on as one that its last follower has left.
-            if let Err(error) = self.follow(&resource, &resource, None) {
+            if let Err(error) = self.follow_as(Urgency::Background, &resource, &resource, None) {
                 tracing::warn!(file = %resource, %error, "an unfinished file is not resumed");
             }
         }
@@ -171,9 +184,20 @@ impl Fetcher {
     /// Ends all fills; what they have stored is resumed at the next start.
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
-        let all = u32::try_from(self.settings.max_fills).unwrap_or(u32::MAX);
-        if tokio::time::timeout(STOP_WAIT, self.places.acquire_many(all)).await.is_err() {
+        if tokio::time::timeout(STOP_WAIT, self.places.all_free()).await.is_err() {
             tracing::warn!("some fills did not stop in time");
+        }
+    }
+
+    fn busy(&self, limit: Limit) -> FillError {
+        self.met(limit);
+        FillError::Busy(limit)
+    }
+
+    /// Something of this met its limit.
+    pub(super) fn met(&self, limit: Limit) {
+        if self.telemetry.limited(limit, Instant::now()) {
+            tracing::warn!("{} ({})", limit.phrase(), limit.setting());
         }
     }
 

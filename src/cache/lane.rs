@@ -184,7 +184,8 @@ impl Lanes {
 
     async fn ask(&self, start: u64, stretch: Stretch, size: Option<u64>) -> Result<Answer, LaneEnd> {
         let (_, end) = stretch.bytes();
-        let want = Want { start, end, validator: self.head.validator.clone() };
+        let haste = self.flight.haste();
+        let want = Want { start, end, validator: self.head.validator.clone(), haste };
         self.fetcher.upstream.until_up(self.resource.hub).await;
         let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
         asked.map_err(|failure| match failure {

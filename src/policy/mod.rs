@@ -1,15 +1,18 @@
 //! May we serve it, from where, and how fast may it leave. Pure: settings, facts and the time go in, a decision
 //! comes out.
 
+mod crowd;
 mod denylist;
 pub mod egress;
 mod guard;
 mod plan;
+pub mod rate;
 mod release;
 mod settle;
 
 use std::time::Duration;
 
+pub use crowd::{Crowd, Crowded, Spot};
 pub use denylist::{DENY_LIST, Denied, DenyFor, DenyList};
 pub use egress::{Asker, Denial, Egress, Scope, scope};
 pub use guard::{Guarded, guard};

@@ -79,7 +79,7 @@ async fn private_part(
     credential: &Secret,
     telemetry: &Telemetry,
 ) -> Option<Reply> {
-    let want = Want { start, end, validator: None };
+    let want = Want { start, end, ..Want::default() };
     let answer = match fetcher.upstream().fetch(resource, &want, Some(credential)).await {
         Ok(answer) => answer,
         Err(Failure::OutOfRange) => return None,

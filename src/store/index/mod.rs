@@ -8,6 +8,7 @@ pub(super) mod queue;
 pub(super) mod reads;
 mod removals;
 mod renewals;
+pub(super) mod scrubs;
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
@@ -45,6 +46,8 @@ const REVISIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("revis
 const RENEWALS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("renewals");
 /// Repository → `HoldRow`.
 const HOLDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("holds");
+/// Blob id → `ScrubRow`.
+const SCRUBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("scrubs");
 /// Number → `Happening`.
 const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
 
@@ -73,6 +76,7 @@ pub(super) struct Tables<'t> {
     renewals: Rows<'t>,
     holds: Table<'t, &'static str, &'static [u8]>,
     history: Table<'t, u64, &'static [u8]>,
+    scrubs: Table<'t, u64, &'static [u8]>,
     pub(super) effects: Effects,
 }
 
@@ -113,6 +117,7 @@ impl<'t> Tables<'t> {
             renewals: txn.open_table(RENEWALS)?,
             holds: txn.open_table(HOLDS)?,
             history: txn.open_table(HISTORY)?,
+            scrubs: txn.open_table(SCRUBS)?,
             effects: Effects::default(),
         })
     }
@@ -127,6 +132,7 @@ impl<'t> Tables<'t> {
     /// Records that the chunks of a blob are to be removed. This comes before any of them is.
     fn doom(&mut self, id: BlobId, volume: u32) -> Result<(), Failure> {
         self.deletions.insert(id.0, DeletionRow { volume }.encode().as_slice())?;
+        self.scrubs.remove(id.0)?;
         self.effects.doomed.push((id, volume));
         Ok(())
     }
@@ -168,7 +174,9 @@ pub(super) fn initialize(database: &Database) -> Result<(), Failure> {
 pub(super) fn complete(database: &Database) -> Result<(), Failure> {
     let read = database.begin_read()?;
     // One of those that came together is enough to look for.
-    let opened = read.open_table(DOCUMENTS).map(drop).and_then(|()| read.open_table(HISTORY).map(drop));
+    let opened = read.open_table(DOCUMENTS).map(drop);
+    let opened = opened.and_then(|()| read.open_table(HISTORY).map(drop));
+    let opened = opened.and_then(|()| read.open_table(SCRUBS).map(drop));
     drop(read);
     match opened {
         Err(TableError::TableDoesNotExist(_)) => {
