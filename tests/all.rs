@@ -42,10 +42,12 @@ mod firefox_preload;
 mod forward;
 mod frozen;
 mod hits;
+mod hostile;
 mod hygiene;
 mod imports;
 #[cfg(feature = "real-clients")]
 mod lab;
+mod limits;
 mod locks;
 mod models;
 mod offline;
@@ -61,6 +63,7 @@ mod revisions;
 mod routing;
 mod runs;
 mod scripted_hub;
+mod scrub;
 mod seeing;
 mod sources;
 #[cfg(feature = "real-clients")]

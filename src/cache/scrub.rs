@@ -15,7 +15,8 @@
 //!   while the hub can be asked begins a fill.
 //! - A crash: what was condemned and not yet taken out of the index is found again.
 //!
-//! What the system keeps in memory of a file is not read from the disk; what is served from there is read there.
+//! What is in memory, in that of the system or among the pages of the database, is read there, as it would be served
+//! from there; the disk under it is read once that is let go.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
