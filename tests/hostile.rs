@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support;
 use support::client::{self, Ended, Request};
@@ -54,13 +54,25 @@ impl Scene {
     /// A client as it should be, which finds everything as it should be: held, in a tunnel, and cold.
     fn is_well_served(&self, cold: &str) {
         self.hub.moz("acme/tiny", "v1.0", cold, cold.as_bytes().to_vec());
+        let mut took: Vec<Duration> = Vec::new();
         for _ in 0..20 {
+            let began = Instant::now();
             self.get("config.json").assert_is(200, b"{}", "what is held");
+            took.push(began.elapsed());
         }
+        took.sort();
         let ca = self.daemon.data().join("ca/ca.pem");
         let tunnelled = tls::get(self.daemon.listen(), MOZILLA, "/acme/tiny/v1.0/config.json", "", &ca);
         assert_eq!((tunnelled.status, tunnelled.text()), (200, "{}".to_owned()));
+        let began = Instant::now();
         self.get(cold).assert_is(200, cold.as_bytes(), "what is not");
+        // For `benches/hostile`; here it says more of the machine than of the program.
+        eprintln!(
+            "a healthy client: hits in {:?} (the slowest {:?}), a cold file in {:?}",
+            took[10],
+            took[19],
+            began.elapsed()
+        );
     }
 
     /// Runs an attack, and asserts what it cost in memory at its height. What the attack returned.

@@ -136,6 +136,10 @@ mod tests {
         let first = places.enter(&behind).await.unwrap();
         assert!(tokio::time::timeout(soon(), places.enter(&behind)).await.is_err(), "one place is its part");
         let second = places.enter(&now).await.unwrap();
+        drop((first, second));
+
+        let places = Places::new(1, 50, Telemetry::new("0"));
+        let first = places.enter(&now).await.unwrap();
         let (entered, mut order) = tokio::sync::mpsc::unbounded_channel();
         let enter = |name: &'static str, haste: Haste| {
             let (places, entered) = (Arc::clone(&places), entered.clone());
@@ -145,14 +149,16 @@ mod tests {
                 drop(place);
             })
         };
-        let tasks = [enter("behind", behind), enter("awaited", now)];
+        let behind = enter("behind", behind);
         tokio::time::sleep(soon()).await;
-        drop((first, second));
+        let tasks = [behind, enter("awaited", now)];
+        tokio::time::sleep(soon()).await;
+        drop(first);
         for task in tasks {
             task.await.unwrap();
         }
         let order = [order.recv().await, order.recv().await];
-        assert_eq!(order, [Some("awaited"), Some("behind")], "whoever asked first");
+        assert_eq!(order, [Some("awaited"), Some("behind")], "though it asked later");
     }
 
     #[tokio::test(start_paused = true)]

@@ -173,7 +173,7 @@ impl<K: Copy + Eq + Hash, T> Turns<K, T> {
     }
 
     /// Whose turn it is.
-    pub fn next(&mut self) -> Option<T> {
+    pub fn take(&mut self) -> Option<T> {
         let client = self.order.pop_front()?;
         let queue = self.queues.get_mut(&client)?;
         let waiter = queue.pop_front();
@@ -259,7 +259,7 @@ mod tests {
         turns.push('c', ('c', 0));
         turns.push('b', ('b', 1));
         assert_eq!(turns.clients(), 3);
-        let order: Vec<_> = std::iter::from_fn(|| turns.next()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| turns.take()).collect();
         let want = [('a', 0), ('b', 0), ('c', 0), ('a', 1), ('b', 1), ('a', 2), ('a', 3), ('a', 4)];
         assert_eq!(order, want);
         assert_eq!(turns.clients(), 0);
