@@ -25,9 +25,9 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 use hubcache::cache::{self, Cache, Fetcher};
-use hubcache::model::{Commit, EntryKey, Hub, HubRoot, Roots, Sha256, Timestamp};
+use hubcache::model::{ClientKey, Commit, EntryKey, Hub, HubRoot, Roots, Sha256, Timestamp};
 use hubcache::policy::{Ask, Check, Held, Plan, Rules, plan};
-use hubcache::proxy::{Forwarding, Proxy};
+use hubcache::proxy::{BoundSettings, Bounds, Forwarding, Proxy};
 use hubcache::request::{Arrival, Named, classify};
 use hubcache::store::{self, Store};
 use hubcache::telemetry::Telemetry;
@@ -88,10 +88,11 @@ impl Client {
             .with_env_filter(EnvFilter::new("info"))
             .with_ansi(false)
             .try_init();
+        let client = ClientKey::of(std::net::Ipv4Addr::LOCALHOST.into());
         stored.runtime.spawn(async move {
             let service = service_fn(|request| {
                 let proxy = Arc::clone(&proxy);
-                async move { Ok::<_, Infallible>(proxy.handle(request, Arrival::Plain).await.response) }
+                async move { Ok::<_, Infallible>(proxy.handle(request, client, Arrival::Plain).await.response) }
             });
             // As for connections of real clients, in `hubcache::listen`.
             let connection = http1::Builder::new()
@@ -157,7 +158,8 @@ fn proxy(stored: &Stored) -> Arc<Proxy> {
     let fetcher = Fetcher::new(settings, Arc::clone(&held), Arc::new(hubs), telemetry.clone());
     // Long enough that the branch is not asked about again, however slow the machine.
     let rules = Rules { ref_ttl: std::time::Duration::from_secs(24 * 3600), ..Rules::default() };
-    Proxy::new(rules, Forwarding::default(), held, Some(fetcher), telemetry, None, None)
+    let bounds = Bounds::new(&BoundSettings::default(), telemetry);
+    Proxy::new(rules, Forwarding::default(), held, Some(fetcher), bounds, None, None)
 }
 
 /// A request as the Python clients send it, and the status that it is to be answered with.

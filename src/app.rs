@@ -38,9 +38,9 @@ pub use spoiling::{Spoiling, stopped};
 
 use crate::admin::control::Context;
 use crate::admin::{Door, control};
-use crate::cache::Fetcher;
+use crate::cache::{Fetcher, Scrubber};
 use crate::config::Config;
-use crate::listen::{self, Drained, Interceptor, Speaks, authority};
+use crate::listen::{self, Drained, Interceptor, Peer, Speaks, authority};
 use crate::model::Timestamp;
 use crate::policy::{Asker, Denial};
 use crate::proxy::{Forwarding, Frozen, Handled, Proxy};
@@ -188,6 +188,7 @@ struct Service {
     control: JoinHandle<()>,
     sessions: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
+    scrubbing: JoinHandle<()>,
     watching: Vec<JoinHandle<()>>,
 }
 
@@ -256,14 +257,17 @@ impl Service {
             telemetry: core.telemetry.clone(),
         });
         let context = core.context(offline, Some(server), Some(open_session));
-        let Core { telemetry, cache, fetcher, mirror, rules, .. } = core;
+        let Core { telemetry, bounds, cache, fetcher, mirror, rules } = core;
         let watcher = mirror.as_ref().and_then(|mirror| mirror.watcher.clone());
         let door = Arc::new(Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone()));
-        let proxy = Proxy::new(rules, forwarding, cache, fetcher.clone(), telemetry, mirror, frozen);
+        let proxy =
+            Proxy::new(rules, forwarding, Arc::clone(&cache), fetcher.clone(), bounds, mirror, frozen);
+        let scrubber = Scrubber::new(config.scrub.clone(), cache, fetcher.clone(), telemetry.clone());
 
         let bound = control::bind(&config.store.dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, context, None));
         let housekeeping = tokio::spawn(keep_house(store.clone(), config.cache.entitlement.last_known_for));
+        let scrubbing = tokio::spawn(scrubber.run());
         let watching = watcher.map_or_else(Vec::new, |watcher| {
             vec![
                 tokio::spawn(Arc::clone(&watcher).run()),
@@ -277,11 +281,12 @@ impl Service {
         let tls = doors.tls.map(|(listener, config)| (listener, Speaks::Tls(config)));
         for (listener, speaks) in [plain].into_iter().chain(tls) {
             let proxy = Arc::clone(&proxy);
-            let handler = move |request, _peer, arrival| {
+            let handler = move |request, peer: Peer, arrival| {
                 let proxy = Arc::clone(&proxy);
-                async move { proxy.handle(request, arrival).await }
+                async move { proxy.handle(request, peer.client(), arrival).await }
             };
-            let service = listen::Service { handler, limits: listen.limits, speaks };
+            let telemetry = telemetry.clone();
+            let service = listen::Service { handler, limits: listen.limits, speaks, telemetry };
             clients.spawn(listen::serve(listener, service, listen.drain, stop.clone()));
         }
         let (stop_operators, stop) = watch::channel(false);
@@ -291,7 +296,8 @@ impl Service {
                 let door = Arc::clone(&door);
                 async move { Handled::from(door.handle(request).await) }
             };
-            let service = listen::Service { handler, limits: OPERATOR_LIMITS, speaks: Speaks::Plain(None) };
+            let speaks = Speaks::Plain(None);
+            let service = listen::Service { handler, limits: OPERATOR_LIMITS, speaks, telemetry };
             listen::serve(doors.operators, service, OPERATOR_DRAIN, stop)
         });
         Ok(Self {
@@ -306,6 +312,7 @@ impl Service {
             control,
             sessions,
             housekeeping,
+            scrubbing,
             watching,
         })
     }
@@ -328,6 +335,7 @@ impl Service {
             stop(task).await;
         }
         stop(self.sessions).await;
+        stop(self.scrubbing).await;
         if let Some(fetcher) = self.fetcher {
             fetcher.stop().await;
         }

@@ -35,7 +35,7 @@
 //! | [`admin`], [`proxy`], [`transfer`], [`faults`] | the operators' door and the control socket; the request path; lock files, bundles and what to bring; faults on purpose, for tests of clients |
 //! | [`remote_settings`] | what Mozilla announces in signed collections: watched, acted upon, mirrored |
 //! | [`cache`] | one download with many readers, one question with many who wait |
-//! | [`body`], [`upstream`], [`store`] | bytes to the client; the hubs; redb |
+//! | [`body`], [`upstream`], [`store`], [`throttle`] | bytes to the client; the hubs; redb; lines of limited speed |
 //! | [`policy`], [`verify`] | pure: what to do; is it what it claims to be |
 //! | [`request`], [`hub`] | pure: what the client asked; what a hub's URLs and fields mean |
 //! | [`telemetry`], [`model`] | pure: counters and their names; the nouns |
@@ -98,6 +98,10 @@
 //!   itself. It is kept as a file under its digest, beside the state that is told to clients.
 //! - **Fault** ([`faults::Fault`]): what goes wrong with an answer because a **rule** wants it. The **spoiler**
 //!   ([`faults::Spoiler`]) stands before a server and makes it so; it has no store.
+//! - **Throttle** ([`throttle::Throttle`]): a line that carries so many bytes a second, on which clients take **turns**.
+//! - **Urgency** ([`model::Urgency`]): whether a client waits for a fill, or it runs in the background.
+//! - **Scrub** ([`cache::Scrubber`]): what is held is read again and hashed in the background. What is found damaged is
+//!   **condemned** ([`store::Store::condemn`]): served no more, and broken off where it is being sent.
 //! - **Outcome** ([`model::Outcome`]): how a request ended; the log field, the metric label and `Cache-Status`.
 //!
 //! # Invariants
@@ -142,6 +146,7 @@ pub mod remote_settings;
 pub mod request;
 pub mod store;
 pub mod telemetry;
+pub mod throttle;
 pub mod transfer;
 pub mod upstream;
 pub mod verify;

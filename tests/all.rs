@@ -43,10 +43,12 @@ mod firefox_preload;
 mod forward;
 mod frozen;
 mod hits;
+mod hostile;
 mod hygiene;
 mod imports;
 #[cfg(feature = "real-clients")]
 mod lab;
+mod limits;
 mod locks;
 mod models;
 mod offline;
@@ -62,6 +64,7 @@ mod revisions;
 mod routing;
 mod runs;
 mod scripted_hub;
+mod scrub;
 mod seeing;
 mod sources;
 #[cfg(feature = "real-clients")]

@@ -49,7 +49,8 @@ impl Spoiled {
             let spoiler = Arc::clone(&shared);
             async move { Handled::from(spoiler.handle(request).await) }
         };
-        let service = Service { handler, limits: LIMITS, speaks: Speaks::Plain(None) };
+        let telemetry = hubcache::telemetry::Telemetry::new("0");
+        let service = Service { handler, limits: LIMITS, speaks: Speaks::Plain(None), telemetry };
         let (stop, stopped) = watch::channel(false);
         runtime.spawn(serve(listener, service, Duration::ZERO, stopped));
         Self { url, spoiler, _stop: stop, _runtime: runtime }

@@ -525,7 +525,7 @@ fn a_client_has_so_many_connections_and_no_more() {
     let scene = Scene::with(|b| b.set("listen.max_connections_per_client", "3"));
     let held: Vec<_> = (0..3).map(|_| TcpStream::connect(scene.address()).unwrap()).collect();
     let refused = tls::raw(scene.address(), b"GET /proxy.pac HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert_eq!(refused.status, 503, "{}", refused.head);
+    assert_eq!(refused.status, 429, "{}", refused.head);
     drop(held);
     let again = || {
         tls::raw(scene.address(), b"GET /proxy.pac HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").status

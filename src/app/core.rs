@@ -9,7 +9,7 @@ use crate::admin::control::{Context, Opening, Server};
 use crate::cache::{Cache, Fetcher};
 use crate::config::Config;
 use crate::policy::Rules;
-use crate::proxy::Mirror;
+use crate::proxy::{Bounds, Mirror};
 use crate::remote_settings::{RemoteSettings, Watcher};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -19,6 +19,7 @@ use crate::upstream;
 #[derive(Clone)]
 pub(super) struct Core {
     pub(super) telemetry: Telemetry,
+    pub(super) bounds: Bounds,
     pub(super) cache: Arc<Cache>,
     pub(super) fetcher: Option<Arc<Fetcher>>,
     pub(super) mirror: Option<Mirror>,
@@ -57,7 +58,8 @@ impl Core {
             None => None,
         };
         let rules = config.policy.clone();
-        Ok(Self { telemetry, cache, fetcher, mirror, rules })
+        let bounds = Bounds::new(&config.bounds, telemetry.clone());
+        Ok(Self { telemetry, bounds, cache, fetcher, mirror, rules })
     }
 
     /// What commands work on.

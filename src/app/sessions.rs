@@ -24,7 +24,7 @@ use super::core::Core;
 use super::interceptor;
 use crate::admin::control::{Opened, Opening, Refused, SessionAsked, chain};
 use crate::config::Config;
-use crate::listen::{self, Intercept, Interceptor, Speaks};
+use crate::listen::{self, Intercept, Interceptor, Peer, Speaks};
 use crate::policy::Egress;
 use crate::proxy::{Forwarding, Freezing, Frozen, Mirror, Proxy};
 
@@ -84,11 +84,12 @@ impl Sessions {
         let SessionAsked { lock, file, records, .. } = opening.asked;
         let frozen = Frozen::new(lock, &file, &self.dir, Freezing::Run { records });
         let proxy = self.proxy(Arc::clone(&frozen), records, door.speaks.is_some());
-        let handler = move |request, _peer, arrival| {
+        let handler = move |request, peer: Peer, arrival| {
             let proxy = Arc::clone(&proxy);
-            async move { proxy.handle(request, arrival).await }
+            async move { proxy.handle(request, peer.client(), arrival).await }
         };
-        let service = listen::Service { handler, limits: self.limits, speaks: Speaks::Plain(door.speaks) };
+        let (speaks, telemetry) = (Speaks::Plain(door.speaks), self.core.telemetry.clone());
+        let service = listen::Service { handler, limits: self.limits, speaks, telemetry };
         let (close, closing) = oneshot::channel::<()>();
         let (tell, closed) = oneshot::channel();
         let Door { address, certificate, .. } = door;
@@ -127,8 +128,8 @@ impl Sessions {
         });
         let fetcher = core.fetcher.clone().filter(|_| records);
         let forwarding = Forwarding { egress: Arc::clone(&self.egress), intercept };
-        let (rules, cache, telemetry) = (core.rules.clone(), Arc::clone(&core.cache), core.telemetry.clone());
-        Proxy::new(rules, forwarding, cache, fetcher, telemetry, mirror, Some(frozen))
+        let (rules, cache, bounds) = (core.rules.clone(), Arc::clone(&core.cache), core.bounds.clone());
+        Proxy::new(rules, forwarding, cache, fetcher, bounds, mirror, Some(frozen))
     }
 }
 

@@ -16,6 +16,7 @@ use crate::faults::{Rules, Spoiler, Tally};
 use crate::listen::{self, Drained, Peer, Speaks};
 use crate::proxy::Handled;
 use crate::request::Arrival;
+use crate::telemetry::Telemetry;
 
 /// How long what is under way may take to end: a body may be stalled on purpose.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -49,7 +50,8 @@ impl Spoiling {
             let spoiler = Arc::clone(&shared);
             async move { Handled::from(spoiler.handle(request).await) }
         };
-        let service = listen::Service { handler, limits, speaks: Speaks::Plain(None) };
+        let telemetry = Telemetry::new(env!("CARGO_PKG_VERSION"));
+        let service = listen::Service { handler, limits, speaks: Speaks::Plain(None), telemetry };
         let serving = tokio::spawn(listen::serve(listener, service, DRAIN, stopped));
         Ok(Self { address, spoiler, stop, serving })
     }

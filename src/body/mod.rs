@@ -12,6 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 
 pub use stored::{Stored, place};
 
+use crate::throttle::Sluice;
 use crate::upstream::PassBody;
 
 /// Why a body was broken off: the client sees a connection that ends early, never a clean end.
@@ -50,6 +51,8 @@ pub struct Body {
     remaining: Option<u64>,
     sent: u64,
     on_end: Option<OnEnd>,
+    /// Where its bytes wait for their turn, if they are slowed down.
+    sluice: Option<Box<Sluice>>,
 }
 
 enum Source {
@@ -110,8 +113,15 @@ impl Body {
         self
     }
 
+    /// Sends its bytes through `sluice`.
+    #[must_use]
+    pub fn through(mut self, sluice: Option<Box<Sluice>>) -> Self {
+        self.sluice = sluice;
+        self
+    }
+
     fn new(source: Source, remaining: Option<u64>) -> Self {
-        Self { source, remaining, sent: 0, on_end: None }
+        Self { source, remaining, sent: 0, on_end: None, sluice: None }
     }
 
     fn ended(&mut self, how: BodyEnd) {
@@ -135,6 +145,32 @@ impl Body {
     }
 }
 
+impl Body {
+    /// As [`Body::poll_source`], at the pace of the sluice. The source is asked for nothing while bytes wait.
+    fn poll_slowly(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        loop {
+            let Some(sluice) = &mut self.sluice else { return self.poll_source(cx) };
+            if sluice.held() > 0 {
+                if let Source::Stored(stored) = &self.source
+                    && let Err(broken) = stored.is_sound()
+                {
+                    return Poll::Ready(Some(Err(broken)));
+                }
+                return sluice.poll(cx).map(|bytes| Some(Ok(Frame::data(bytes))));
+            }
+            let frame = match ready!(self.poll_source(cx)) {
+                Some(Ok(frame)) => frame.into_data(),
+                other => return Poll::Ready(other),
+            };
+            match (frame, &mut self.sluice) {
+                (Ok(bytes), Some(sluice)) => sluice.hold(bytes),
+                (Ok(bytes), None) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                (Err(frame), _) => return Poll::Ready(Some(Ok(frame))),
+            }
+        }
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = Broken;
@@ -143,7 +179,10 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let frame = ready!(self.poll_source(cx));
+        let frame = ready!(match self.sluice {
+            None => self.poll_source(cx),
+            Some(_) => self.poll_slowly(cx),
+        });
         match &frame {
             None => self.ended(BodyEnd::Complete),
             Some(Ok(frame)) => {

@@ -35,10 +35,25 @@ impl Stored {
         self.end.saturating_sub(self.position)
     }
 
+    /// Whether the bytes are still taken for right.
+    ///
+    /// # Errors
+    /// When they were found damaged meanwhile.
+    pub fn is_sound(&self) -> Result<(), Broken> {
+        match self.blob.is_condemned() {
+            true => Err(Broken(self.blob.condemned().into())),
+            false => Ok(()),
+        }
+    }
+
     /// The next bytes; `None` at the end.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         if self.position >= self.end {
             return Poll::Ready(None);
+        }
+        // What was read ahead may be what is damaged.
+        if let Err(broken) = self.is_sound() {
+            return Poll::Ready(Some(Err(broken)));
         }
         if let Some(chunk) = self.at_hand() {
             return Poll::Ready(Some(Ok(self.part(&chunk))));

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::flight::{Landed, Settled};
 use super::{Checked, Fetcher, FillError, View};
-use crate::model::{Entry, Hub, Resource, Revision};
+use crate::model::{Entry, Expectation, Hub, Resource, Revision, Urgency};
 use crate::store::StoreError;
-use crate::upstream::Failure;
+use crate::upstream::{Failure, Haste};
 
 /// Why a file was not brought here.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ impl Fetcher {
     /// See [`NotBrought`].
     pub async fn bring(self: &Arc<Self>, asked: &Resource) -> Result<Arc<Entry>, NotBrought> {
         if !asked.revision.is_immutable() {
-            match self.check(asked, None).await {
+            match self.check_calmly(asked).await {
                 Checked::Answered(Ok(_)) => {}
                 Checked::Answered(Err(failure)) => return Err(of_failure(&failure)),
                 Checked::Late => return Err(NotBrought::Failed(Arc::new(Failure::TimedOut))),
@@ -60,7 +60,8 @@ impl Fetcher {
         if asked.hub == Hub::HuggingFace && matches!(found.subject.revision, Revision::Named(_)) {
             return Err(NotBrought::Missing);
         }
-        let ticket = self.follow(&found.subject, asked, None).map_err(|e| NotBrought::Fill(Arc::new(e)))?;
+        let ticket = self.follow_as(Urgency::Background, &found.subject, asked, None);
+        let ticket = ticket.map_err(|e| NotBrought::Fill(Arc::new(e)))?;
         match ticket.verdict().await {
             Ok(Settled::Landed(Landed::Stored(entry) | Landed::Linked(entry))) => Ok(entry),
             Ok(Settled::Landed(Landed::Unstored) | Settled::Coming(_)) => Err(NotBrought::NoRoom),
@@ -68,6 +69,24 @@ impl Fetcher {
                 FillError::Upstream(failure) if failure.is_denied() => Err(NotBrought::Missing),
                 _ => Err(NotBrought::Fill(error)),
             },
+        }
+    }
+}
+
+impl Fetcher {
+    /// As [`Fetcher::check`], and where the hub asks to be left alone, once more when that is over.
+    async fn check_calmly(self: &Arc<Self>, asked: &Resource) -> Checked<Expectation> {
+        let nobody = Haste::background();
+        let mut tried = 0;
+        loop {
+            self.upstream.until_calm(asked.hub, &nobody).await;
+            match self.check(asked, None).await {
+                Checked::Answered(Err(failure)) if failure.is_limited() => {
+                    tried += 1;
+                    tokio::time::sleep(self.upstream.settings().wait(tried, None)).await;
+                }
+                answered => return answered,
+            }
         }
     }
 }

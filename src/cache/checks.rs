@@ -14,12 +14,8 @@ use super::asker::Asker;
 use crate::hub::{Kept, Misread, Stripper, api};
 use crate::model::{Document, EntryKey, Expectation, Hub, Question, Resource, Revision, Timestamp, Topic};
 use crate::store::DOCUMENT_MAX;
+use crate::telemetry::Limit;
 use crate::upstream::{Failure, Inquiry, Said};
-
-/// Questions that are open at a time; beyond it, what is held is served as if the hub were late.
-const MAX_CHECKS: usize = 4096;
-/// Answers of the API that are read at a time, each into memory.
-pub(super) const MAX_DOCUMENTS: usize = 8;
 
 type Answer<T> = Result<Arc<T>, Arc<Failure>>;
 
@@ -64,10 +60,14 @@ where
 {
     let mut answer = {
         let mut open = checks(fetcher).open();
-        let full = open.len() >= MAX_CHECKS;
+        let full = open.len() >= fetcher.settings.max_questions;
         match open.entry(key.clone()) {
             Slot::Occupied(slot) => slot.get().clone(),
-            Slot::Vacant(_) if full => return Checked::Late,
+            Slot::Vacant(_) if full => {
+                // What is held is served as if the hub were late.
+                fetcher.met(Limit::Questions);
+                return Checked::Late;
+            }
             Slot::Vacant(slot) => {
                 let (sender, receiver) = watch::channel(None);
                 slot.insert(receiver.clone());
@@ -132,8 +132,14 @@ impl Fetcher {
     }
 
     async fn put(&self, asked: &Question) -> Answer<Document> {
-        // It cannot be closed, as it lives as long as its owner.
-        let _place = self.documents.acquire().await;
+        let _place = match self.documents.try_acquire() {
+            Ok(place) => Ok(place),
+            Err(_) => {
+                self.met(Limit::Answers);
+                // It cannot be closed, as it lives as long as its owner.
+                self.documents.acquire().await
+            }
+        };
         let held = self.comparable(asked);
         let inquiry = Inquiry {
             path_and_query: api::question_path(&Question {

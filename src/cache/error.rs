@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::model::Sha256;
 use crate::store::StoreError;
+use crate::telemetry::Limit;
 use crate::upstream::Failure;
 use crate::verify::Flaw;
 
@@ -39,7 +40,7 @@ pub enum FillError {
     /// The store failed otherwise.
     Store(StoreError),
     /// A limit on fills or their followers is reached.
-    Busy,
+    Busy(Limit),
     /// The program stops.
     Stopped,
     /// Nobody follows the fill, and what is left is more than is fetched for nobody.
@@ -67,7 +68,7 @@ impl fmt::Display for FillError {
             Self::NoSpace => f.write_str("there is no room for the file"),
             Self::Gone => f.write_str("the beginning of the file was not kept"),
             Self::Store(_) => f.write_str("the store failed"),
-            Self::Busy => f.write_str("too many files or readers at once"),
+            Self::Busy(limit) => write!(f, "{} ({})", limit.phrase(), limit.setting()),
             Self::Stopped => f.write_str("the server stops"),
             Self::Orphaned => f.write_str("nobody waited for the file any more"),
             Self::Abandoned => f.write_str("the download ended unexpectedly"),

@@ -2,23 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
 use super::asker::{Asker, Whose};
-use super::checks::{Checks, MAX_DOCUMENTS};
+use super::checks::Checks;
 use super::entitled::CallerId;
 use super::flight::{Flight, Running, Ticket};
+use super::places::Places;
 use super::twins::Twins;
 use super::{Cache, FillError, Settings, fill};
-use crate::model::{Document, EntryKey, Expectation, Outcome, Resource, Secret};
+use crate::model::{Document, EntryKey, Expectation, Outcome, Resource, Secret, Urgency};
 use crate::store::CHUNK;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Limit, Telemetry};
 use crate::upstream::Client;
 
-/// How long a fill waits for a place among `max_fills`; clients give up after 10 s.
-pub(super) const PLACE_WAIT: Duration = Duration::from_secs(8);
 /// How long the stop of the program waits for fills to notice.
 const STOP_WAIT: Duration = Duration::from_secs(5);
 /// Most lanes, over all fills, that fills have beside their first because a hub is slow over one. Each holds a chunk in
@@ -41,7 +40,7 @@ pub struct Fetcher {
     pub(super) documents: Semaphore,
     pub(super) twins: Twins,
     flights: Mutex<Flights>,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
     /// One permit for each chunk of an unfinished file in memory.
     pub(super) window: Arc<Semaphore>,
     /// One permit for each lane that a fill has because a hub is slow over one.
@@ -61,6 +60,7 @@ impl Fetcher {
         let window = chunks.clamp(4, Semaphore::MAX_PERMITS);
         // Half of the connections stay for the first lanes of other fills.
         let extra_lanes = (upstream.settings().max_connections_per_host / 2).min(MAX_EXTRA_LANES);
+        let places_telemetry = telemetry.clone();
         Arc::new(Self {
             cache,
             upstream,
@@ -68,10 +68,10 @@ impl Fetcher {
             checks: Checks::default(),
             questions: Checks::default(),
             entitling: Checks::default(),
-            documents: Semaphore::new(MAX_DOCUMENTS),
+            documents: Semaphore::new(settings.max_answers),
             twins: Twins::new(settings.known_entries),
             flights: Mutex::default(),
-            places: Arc::new(Semaphore::new(settings.max_fills)),
+            places: Places::new(settings.max_fills, settings.background_share, places_telemetry),
             window: Arc::new(Semaphore::new(window)),
             extra_lanes: Arc::new(Semaphore::new(extra_lanes)),
             stopping: watch::Sender::new(false),
@@ -105,11 +105,22 @@ impl Fetcher {
         asked: &Resource,
         part: Option<(u64, u64)>,
     ) -> Result<Ticket, FillError> {
-        self.join(resource, asked, part, self.asker(resource))
+        self.follow_as(Urgency::Awaited, resource, asked, part)
     }
 
-    /// The same for a caller to whom the hub grants the file: with its credential, and joined by such callers alone. What the
-    /// hub `said` of it to that caller may be held already.
+    /// As [`Fetcher::follow`], for somebody with this urgency.
+    pub(super) fn follow_as(
+        self: &Arc<Self>,
+        urgency: Urgency,
+        resource: &Resource,
+        asked: &Resource,
+        part: Option<(u64, u64)>,
+    ) -> Result<Ticket, FillError> {
+        self.join(urgency, resource, asked, part, self.asker(resource))
+    }
+
+    /// As [`Fetcher::follow`] for a caller to whom the hub grants the file: with its credential, and joined by such callers
+    /// alone. What the hub `said` of it to that caller may be held already.
     ///
     /// # Errors
     /// As [`Fetcher::follow`].
@@ -121,13 +132,15 @@ impl Fetcher {
         credential: Secret,
         said: Option<Arc<Expectation>>,
     ) -> Result<Ticket, FillError> {
-        let mut ticket = self.join(resource, asked, part, Asker::Caller(credential, said))?;
+        let asker = Asker::Caller(credential, said);
+        let mut ticket = self.join(Urgency::Awaited, resource, asked, part, asker)?;
         ticket.outcome = Outcome::Private;
         Ok(ticket)
     }
 
     fn join(
         self: &Arc<Self>,
+        urgency: Urgency,
         resource: &Resource,
         asked: &Resource,
         part: Option<(u64, u64)>,
@@ -145,13 +158,15 @@ impl Fetcher {
         let (flight, outcome) = match joinable {
             Some(flight) => (Arc::clone(flight), Outcome::Collapsed),
             None => {
-                let flight = Flight::new(key);
+                let flight = Flight::new(key, urgency);
                 flights.insert(place, Arc::clone(&flight));
                 (flight, Outcome::Miss)
             }
         };
         // Boarded before the fill begins, so that it is never without a follower at first.
-        let id = flight.board(self.settings.max_followers, part).ok_or(FillError::Busy)?;
+        let id = flight.board(self.settings.max_followers, part);
+        let id = id.ok_or_else(|| self.busy(Limit::Followers))?;
+        flight.hasten(urgency);
         if outcome == Outcome::Miss {
             fill::spawn(Arc::clone(self), Arc::clone(&flight), resource.clone(), asker);
         }
@@ -176,7 +191,7 @@ impl Fetcher {
             }
             tracing::info!(file = %resource, "resuming an unfinished file");
             // Its ticket is dropped at once: the fill goes on as one that its last follower has left.
-            if let Err(error) = self.follow(&resource, &resource, None) {
+            if let Err(error) = self.follow_as(Urgency::Background, &resource, &resource, None) {
                 tracing::warn!(file = %resource, %error, "an unfinished file is not resumed");
             }
         }
@@ -193,9 +208,20 @@ impl Fetcher {
     /// Ends all fills; what they have stored is resumed at the next start.
     pub async fn stop(&self) {
         self.stopping.send_replace(true);
-        let all = u32::try_from(self.settings.max_fills).unwrap_or(u32::MAX);
-        if tokio::time::timeout(STOP_WAIT, self.places.acquire_many(all)).await.is_err() {
+        if tokio::time::timeout(STOP_WAIT, self.places.all_free()).await.is_err() {
             tracing::warn!("some fills did not stop in time");
+        }
+    }
+
+    fn busy(&self, limit: Limit) -> FillError {
+        self.met(limit);
+        FillError::Busy(limit)
+    }
+
+    /// Something of this met its limit.
+    pub(super) fn met(&self, limit: Limit) {
+        if self.telemetry.limited(limit, Instant::now()) {
+            tracing::warn!("{} ({})", limit.phrase(), limit.setting());
         }
     }
 

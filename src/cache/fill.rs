@@ -7,7 +7,6 @@ use std::time::Instant;
 use super::arrival::{Arrival, Opened};
 use super::asker::Asker;
 use super::chunks::Chunks;
-use super::fetcher::PLACE_WAIT;
 use super::flight::{Flight, Landed};
 use super::lane::differs;
 use super::schedule::{self, Rules, Stretch};
@@ -78,10 +77,14 @@ pub(super) fn spawn(fetcher: Arc<Fetcher>, flight: Arc<Flight>, resource: Resour
 
 impl Fill {
     async fn placed(&self) -> Result<Landed, FillError> {
-        let place = tokio::time::timeout(PLACE_WAIT, Arc::clone(&self.fetcher.places).acquire_owned()).await;
-        let _place = place.map_err(|_| FillError::Busy)?.map_err(|_| FillError::Stopped)?;
-        let _running = self.fetcher.telemetry.fetch_started();
         let mut stopping = self.fetcher.stopping.subscribe();
+        let haste = self.flight.haste();
+        let place = tokio::select! {
+            place = self.fetcher.places.enter(&haste) => place?,
+            _ = stopping.wait_for(|stop| *stop) => return Err(FillError::Stopped),
+        };
+        self.flight.take_place(place);
+        let _running = self.fetcher.telemetry.fetch_started();
         tokio::select! {
             end = self.attempts() => end,
             _ = stopping.wait_for(|stop| *stop) => Err(FillError::Stopped),
@@ -349,7 +352,7 @@ impl Fill {
 
     async fn ask_first(&self, stretch: Stretch, validator: Option<String>) -> Result<Answer, Failure> {
         let (start, end) = stretch.bytes();
-        let want = Want { start, end, validator };
+        let want = Want { start, end, validator, haste: self.flight.haste() };
         let settings = self.fetcher.upstream.settings();
         let mut tried = 0;
         loop {

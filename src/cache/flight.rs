@@ -11,9 +11,11 @@ use tokio::sync::{Notify, watch};
 
 use super::FillError;
 use super::chunks::Chunks;
+use super::places::Place;
 use super::schedule::Wanted;
-use crate::model::{Entry, EntryKey, Expectation, Outcome, Timestamp};
+use crate::model::{Entry, EntryKey, Expectation, Outcome, Timestamp, Urgency};
 use crate::store::Blob;
+use crate::upstream::Haste;
 
 /// How a fill ended well.
 #[derive(Clone, Debug)]
@@ -50,6 +52,8 @@ pub struct Flight {
     version: watch::Sender<u64>,
     /// Counts those that are more than further bytes of a chunk, for whoever works with whole chunks.
     milestones: watch::Sender<u64>,
+    /// Whether a client waits, or did.
+    urgency: watch::Sender<Urgency>,
     /// Rung when a reader waits for bytes or leaves.
     pub(super) readers_changed: Notify,
 }
@@ -73,6 +77,8 @@ pub(super) struct State {
     pub(super) parts: u64,
     /// The names under which bytes of this attempt were sent to somebody.
     pub(super) told: HashSet<EntryKey>,
+    /// Its place among the fills that run.
+    pub(super) place: Option<Place>,
 }
 
 pub(super) struct Reader {
@@ -96,7 +102,7 @@ impl Reader {
 }
 
 impl Flight {
-    pub(super) fn new(key: EntryKey) -> Arc<Self> {
+    pub(super) fn new(key: EntryKey, urgency: Urgency) -> Arc<Self> {
         let state = State {
             attempt: 1,
             head: None,
@@ -109,6 +115,7 @@ impl Flight {
             next_reader: 0,
             parts: 0,
             told: HashSet::new(),
+            place: None,
         };
         Arc::new(Self {
             key,
@@ -116,8 +123,34 @@ impl Flight {
             state: Mutex::new(state),
             version: watch::Sender::new(0),
             milestones: watch::Sender::new(0),
+            urgency: watch::Sender::new(urgency),
             readers_changed: Notify::new(),
         })
+    }
+
+    /// How urgent it is, now and later.
+    pub(super) fn haste(&self) -> Haste {
+        Haste::of(self.urgency.subscribe())
+    }
+
+    /// Somebody waits for it with this urgency; it never becomes less urgent.
+    pub(super) fn hasten(&self, urgency: Urgency) {
+        if urgency == Urgency::Awaited
+            && self.urgency.send_replace(Urgency::Awaited) == Urgency::Background
+            && let Some(place) = &self.look().place
+        {
+            place.leave_background();
+        }
+    }
+
+    /// Takes a place for as long as the fill runs.
+    pub(super) fn take_place(&self, place: Place) {
+        let mut state = self.look();
+        // It may have become urgent since the place was asked for; from here on `hasten` sees the place.
+        if *self.urgency.borrow() == Urgency::Awaited {
+            place.leave_background();
+        }
+        state.place = Some(place);
     }
 
     /// The state, to look at. Held for moments, never across an await.
@@ -160,6 +193,15 @@ impl Flight {
     /// As [`Flight::watch`], but not for each arrival of bytes.
     pub(super) fn watch_milestones(&self) -> watch::Receiver<u64> {
         self.milestones.subscribe()
+    }
+
+    /// Ends it, and gives its place to another.
+    fn end(&self, end: Result<Landed, FillError>) {
+        let place = self.change(|s| {
+            s.end = Some(end.map_err(Arc::new));
+            s.place.take()
+        });
+        drop(place);
     }
 
     /// Gives up the current attempt: every body that has sent a byte of it breaks, the others wait for the next.
@@ -230,7 +272,7 @@ pub(super) struct Landing(Option<Arc<Flight>>);
 impl Landing {
     pub(super) fn publish(mut self, end: Result<Landed, FillError>) {
         if let Some(flight) = self.0.take() {
-            flight.change(|s| s.end = Some(end.map_err(Arc::new)));
+            flight.end(end);
         }
     }
 }
@@ -238,7 +280,7 @@ impl Landing {
 impl Drop for Landing {
     fn drop(&mut self) {
         if let Some(flight) = self.0.take() {
-            flight.change(|s| s.end = Some(Err(Arc::new(FillError::Abandoned))));
+            flight.end(Err(FillError::Abandoned));
         }
     }
 }

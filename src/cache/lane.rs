@@ -184,7 +184,8 @@ impl Lanes {
 
     async fn ask(&self, start: u64, stretch: Stretch, size: Option<u64>) -> Result<Answer, LaneEnd> {
         let (_, end) = stretch.bytes();
-        let want = Want { start, end, validator: self.head.validator.clone() };
+        let haste = self.flight.haste();
+        let want = Want { start, end, validator: self.head.validator.clone(), haste };
         self.fetcher.upstream.until_up(self.resource.hub).await;
         let asked = self.fetcher.upstream.fetch(&self.resource, &want, self.credential.as_ref()).await;
         asked.map_err(|failure| match failure {
@@ -233,11 +234,22 @@ impl Lanes {
                     s.chunks.append(claim.index, bytes.split_to(bytes.len().min(room)));
                     s.chunks.is_complete(claim.index)
                 });
+                if complete && !bytes.is_empty() && self.is_last(claim.index) {
+                    // The file goes on where it should have ended.
+                    let promised = reading.at - bytes.len() as u64;
+                    return LaneEnd::Wrong(Flaw::Length { promised, found: reading.at });
+                }
                 if complete && !self.next_chunk(claim, place).await {
                     return LaneEnd::Done;
                 }
             }
         }
+    }
+
+    /// Whether the file ends with this chunk.
+    fn is_last(&self, index: u32) -> bool {
+        let end = (u64::from(index) + 1) * CHUNK as u64;
+        self.flight.look().chunks.size.is_some_and(|size| size <= end)
     }
 
     /// The body came to its end without being cut.

@@ -24,6 +24,11 @@
 //! goes on without it: readers that are there are served from memory, at the pace of the slowest, and nothing is
 //! kept.
 //!
+//! # Urgency
+//! A fill that a client began is *awaited*. One that was announced, preloaded, left over, or that replaces what was
+//! found damaged is in the *background*, until a client joins it: it gets a part of the places (`places`) and of
+//! the connections to a host, and pauses while the hub wants to be left alone.
+//!
 //! # Failure cases
 //! - The hub refuses, or cannot be reached, before a byte came: the fill fails with the hub's own answer.
 //! - Cut, stall, expired signature, 5xx later on: the lane waits and asks again, through a fresh redirect, until it
@@ -50,7 +55,9 @@ mod lane;
 mod notes;
 mod offered;
 mod pace;
+mod places;
 mod schedule;
+mod scrub;
 mod settled;
 mod survey;
 mod take;
@@ -72,6 +79,7 @@ pub use follower::Follower;
 pub use held::{Found, FoundDocument, View};
 pub use imported::{Imported, ImportedFile};
 pub use offered::{NotTaken, Offered, Source, examine};
+pub use scrub::{ScrubSettings, Scrubber};
 pub use survey::Survey;
 pub use take::{Progress, expectation};
 
@@ -89,6 +97,12 @@ pub struct Settings {
     pub window_bytes: u64,
     /// Fills at a time.
     pub max_fills: usize,
+    /// How many percent of them may run in the background.
+    pub background_share: u32,
+    /// Questions to hubs that are open at a time.
+    pub max_questions: usize,
+    /// Answers of a hub's API that are read at a time, each into memory.
+    pub max_answers: usize,
     /// How many bytes a fill that nobody follows may still fetch; `None` for all.
     pub orphan_max_bytes: Option<u64>,
     /// How far ahead of a lane a reader may wait before it gets one of its own.
@@ -118,6 +132,9 @@ impl Default for Settings {
         Self {
             window_bytes: 64 << 20,
             max_fills: 64,
+            background_share: 50,
+            max_questions: 4096,
+            max_answers: 8,
             orphan_max_bytes: None,
             far_ahead_bytes: 8 << 20,
             lanes: 8,
@@ -136,6 +153,8 @@ impl Default for Settings {
 /// What is held and what is known.
 pub struct Cache {
     store: Store,
+    /// How long marks stand.
+    mark_for: Duration,
     roots: Roots,
     /// What the hub said of files that are not held.
     known: Memory<EntryKey, Arc<Expectation>>,
@@ -164,6 +183,7 @@ impl Cache {
         let known = settings.known_entries;
         let weigh = |_: &(Repo, Commit), tree: &Arc<Tree>| tree.weight();
         Arc::new(Self {
+            mark_for: settings.mark_for,
             roots,
             known: Memory::new(known),
             references: Memory::new(known),

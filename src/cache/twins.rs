@@ -9,7 +9,7 @@ use moka::ops::compute::Op;
 use moka::sync::Cache as Memory;
 
 use super::{Cache, Fetcher};
-use crate::model::{Digest, Expectation, Promise, Resource, Revision};
+use crate::model::{Digest, Expectation, Promise, Resource, Revision, Urgency};
 
 /// Most names that wait for the same bytes.
 const MAX_TWINS: usize = 64;
@@ -69,7 +69,7 @@ impl Fetcher {
 
     fn take(self: &Arc<Self>, file: &Resource) {
         // The ticket is dropped at once: nobody waits for it.
-        if let Err(error) = self.follow(file, file, None) {
+        if let Err(error) = self.follow_as(Urgency::Background, file, file, None) {
             tracing::debug!(%file, %error, "what costs nothing is not taken");
         }
     }

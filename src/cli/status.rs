@@ -10,7 +10,7 @@ use super::flags::{self, Scope};
 use super::ls::json_arg;
 use super::print::{self, Table};
 use super::reach;
-use crate::admin::control::{Condition, FillStatus, HubStatus, Status, Traffic};
+use crate::admin::control::{Condition, FillStatus, HubStatus, ScrubStatus, Status, Traffic};
 use crate::model::lasting;
 use crate::store::Usage;
 
@@ -26,7 +26,9 @@ hit, stale, known, absent and out-of-range, of all that have ended. Not counted 
 SERVED are body bytes of responses that have ended, FETCHED those that came in from the hub, API answers and what was handed on \
 included; SAVED is the difference, and its share of SERVED. A download that nobody has read yet makes it smaller.
 
-xet counts requests for tokens to read the Xet store: whoever has one fetches files past this server.";
+xet counts requests for tokens to read the Xet store: whoever has one fetches files past this server.
+
+scrub is what was read again of what is held, in the background, and how much of it was found damaged.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,7 +39,7 @@ Examples:
 
 const JSON_HELP: &str = "\
 Print an object: version, pid, uptime_seconds, listen, listen_tls, intercept, admin, offline, hubs, total, xet_tokens, \
-fills, data; hubs and total have requests, asked, answered_here, hit_ratio, passed, served_bytes, fetched_bytes, \
+scrub, fills, data; hubs and total have requests, asked, answered_here, hit_ratio, passed, served_bytes, fetched_bytes, \
 saved_bytes, saved_ratio";
 
 pub fn command() -> Command {
@@ -76,6 +78,7 @@ fn write(out: &mut impl Write, status: &Status) -> io::Result<()> {
     }
     line("data", &data(&status.data))?;
     line("xet", &format!("{} asked for", print::count(status.xet_tokens, "token")))?;
+    line("scrub", &scrub(&status.scrub))?;
     writeln!(out)?;
     traffic(status).write(out)?;
     writeln!(out)?;
@@ -97,6 +100,15 @@ fn state(condition: &Condition) -> String {
         }
         Condition::Offline => "never asked".to_owned(),
     }
+}
+
+fn scrub(scrub: &ScrubStatus) -> String {
+    let read = print::count(scrub.read_blobs, "content");
+    let damaged = match scrub.damaged_blobs {
+        0 => "none damaged".to_owned(),
+        some => format!("{some} DAMAGED and let go; `hubcache history` names the files"),
+    };
+    format!("{read} read again, {}, {damaged}", print::size(scrub.read_bytes))
 }
 
 fn data(data: &Usage) -> String {

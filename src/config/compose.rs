@@ -5,21 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{
-    Admin, Cache, Egress, EntitlementSettings, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Settings,
-    Store, Upstream,
+    Admin, Cache, Egress, EntitlementSettings, HubHuggingFace, HubMozilla, Intercept, Limits, Listen, Log,
+    Scrub, Settings, Store, Upstream,
 };
 use super::{Config, Frozen, Pinned, Problem, Values};
 use crate::listen::Access;
 use crate::model::{Hub, HubRoot, OnAnnounce, Roots, known_hosts};
 use crate::policy::egress::Pattern;
-use crate::proxy::XET_HOSTS;
+use crate::policy::rate::Timetable;
+use crate::proxy::{BoundSettings, XET_HOSTS};
 use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, upstream};
 
 /// The settings of every module; all values were checked before.
 pub fn config(values: &Values) -> Config {
     let said = Cache::from(values);
     let hubs = Upstream::from(values);
-    let store = store(Store::from(values));
+    let (store, limits) = (store(Store::from(values)), Limits::from(values));
     let (mozilla, huggingface) = (HubMozilla::from(values), HubHuggingFace::from(values));
     let settings = settings(Settings::from(values), mozilla.on_announce, huggingface.on_announce);
     let server = settings.as_ref().map(|settings| settings.server.clone());
@@ -34,10 +35,12 @@ pub fn config(values: &Values) -> Config {
         egress: egress(Egress::from(values), &said),
         admin: admin(Admin::from(values)),
         store,
-        upstream: upstream(hubs, said.ref_ttl, mozilla, huggingface, server),
+        upstream: upstream(hubs, &limits, said.ref_ttl, mozilla, huggingface, server),
         settings,
         policy: policy(&said),
-        cache: cache(&said, EntitlementSettings::from(values)),
+        cache: cache(&said, &limits, EntitlementSettings::from(values)),
+        bounds: bounds(limits),
+        scrub: scrub(Scrub::from(values)),
         log: log(Log::from(values)),
         again: Vec::new(),
     }
@@ -194,6 +197,7 @@ fn store(said: Store) -> store::Settings {
 
 fn upstream(
     said: Upstream,
+    limits: &Limits,
     names_ttl: Duration,
     mozilla: HubMozilla,
     huggingface: HubHuggingFace,
@@ -220,6 +224,10 @@ fn upstream(
         max_redirects: said.max_redirects.as_usize(),
         max_file_bytes: said.max_file.0,
         max_connections_per_host: said.max_connections_per_host.as_usize(),
+        background_share: limits.background_share.0,
+        quota_reserve: limits.quota_reserve.0,
+        rate: Timetable::new(limits.upstream_rate.clone()),
+        upload_rate: Timetable::new(limits.upload_rate.clone()),
         circuit_failures: said.circuit_failures.0,
         probe_interval: said.probe_interval,
     }
@@ -258,12 +266,28 @@ fn policy(said: &Cache) -> policy::Rules {
     }
 }
 
-fn cache(said: &Cache, entitlement: EntitlementSettings) -> cache::Settings {
+fn bounds(said: Limits) -> BoundSettings {
+    BoundSettings {
+        max_requests: said.max_requests.as_usize(),
+        max_requests_per_client: said.max_requests_per_client.as_usize(),
+        download_rate: Timetable::new(said.download_rate),
+        download_rate_per_client: Timetable::new(said.download_rate_per_client),
+    }
+}
+
+fn scrub(said: Scrub) -> cache::ScrubSettings {
+    cache::ScrubSettings { every: said.every, rate_bytes: said.rate.0 }
+}
+
+fn cache(said: &Cache, limits: &Limits, entitlement: EntitlementSettings) -> cache::Settings {
     let EntitlementSettings { remembered, wait, recheck, offline: unasked, last_known_for, share } =
         entitlement;
     cache::Settings {
         window_bytes: said.window.0,
         max_fills: said.max_fills.as_usize(),
+        background_share: limits.background_share.0,
+        max_questions: limits.max_questions.as_usize(),
+        max_answers: limits.max_answers.as_usize(),
         orphan_max_bytes: said.orphan_max.map(|size| size.0),
         far_ahead_bytes: said.far_ahead.0,
         lanes: said.lanes.as_usize(),

@@ -10,6 +10,7 @@ use crate::admin::HostName;
 use crate::listen::Access;
 use crate::model::{Collection, HubRoot, OnAnnounce, Sha256};
 use crate::policy::egress::{Mode, Pattern};
+use crate::policy::rate::Slot;
 use crate::policy::{Delivery, DenyFor, ModelPattern, Unasked, Uploads};
 use crate::telemetry::log::{Format, Level};
 
@@ -378,6 +379,40 @@ settings! {
         xet_above: Option<Size> = "50GB" in "0B"..="1000TiB";
         /// What becomes of requests that could change something at a hub: pass hands them on, refuse answers 403.
         uploads: Uploads = "pass";
+    }
+
+    /// What bounds requests, bandwidth, and downloads that nobody waits for.
+    ["limits"] Limits {
+        /// Requests that are being answered at a time, each until the end of its body; further ones are answered 503.
+        max_requests: Count = "16384" in "1"..="1000000";
+        /// The same of one address, or one IPv6 network of 64 bits; further ones are answered 429.
+        max_requests_per_client: Count = "1024" in "1"..="1000000";
+        /// Questions to hubs that are open at a time; beyond it, what is held is served as if the hub were late.
+        max_questions: Count = "4096" in "1"..="1000000";
+        /// Answers of a hub's API that are read at a time, each into memory; further ones wait.
+        max_answers: Count = "8" in "1"..="1000";
+        /// Bytes a second to all clients together: a size, or one for some hours of the day in local time
+        /// (50MiB@08:00-18:00), or none; of several the first that holds. Clients take turns.
+        download_rate: Vec<Slot> = "";
+        /// The same for each client.
+        download_rate_per_client: Vec<Slot> = "";
+        /// Bytes a second from all hubs together.
+        upstream_rate: Vec<Slot> = "";
+        /// Bytes a second of requests that are handed on to hubs, such as uploads.
+        upload_rate: Vec<Slot> = "";
+        /// How many percent of cache.max_fills and of upstream.max_connections_per_host downloads may have that nobody
+        /// waits for: preloaded, announced, or left over from an earlier run.
+        background_share: Count = "50" in "1"..="100";
+        /// Such downloads pause while a hub says that fewer percent are left of how often it may be asked.
+        quota_reserve: Count = "25" in "0"..="100";
+    }
+
+    /// Reading what is held again, against disks that lose bits.
+    ["scrub"] Scrub {
+        /// How often all that is held is read again and hashed in the background, the longest unread first; none: never.
+        every: Option<Duration> = "30d" in "100ms"..="3650d";
+        /// How many bytes a second are read for that.
+        rate: Size = "32MiB" in "1KiB"..="1TiB";
     }
 
     /// The log on stderr.

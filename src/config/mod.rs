@@ -23,7 +23,7 @@ pub use problem::{Origin, Problem, Problems};
 pub use setting::Raw;
 
 use crate::model::Hub;
-use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, upstream};
+use crate::{admin, cache, listen, policy, proxy, remote_settings, store, telemetry, upstream};
 
 /// The settings of every module.
 #[derive(Clone, Debug)]
@@ -44,6 +44,10 @@ pub struct Config {
     pub upstream: upstream::Settings,
     /// Fills and what they keep in memory.
     pub cache: cache::Settings,
+    /// What bounds requests and the bytes to clients.
+    pub bounds: proxy::BoundSettings,
+    /// How what is held is read again.
+    pub scrub: cache::ScrubSettings,
     /// Remote Settings, if it is watched and mirrored.
     pub settings: Option<remote_settings::Settings>,
     /// What may be served, and how.

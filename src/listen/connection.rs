@@ -28,6 +28,7 @@ use super::strict::MAX_HEAD_BYTES;
 use super::{Interceptor, Limits, Peer, Speaks};
 use crate::proxy::{Handled, Passage};
 use crate::request::Arrival;
+use crate::telemetry::Telemetry;
 
 // HTTP/2: requests at a time on one connection, and what of their responses waits in memory for each.
 const MAX_STREAMS: u32 = 100;
@@ -78,6 +79,8 @@ pub struct Service<H> {
     pub limits: Limits,
     /// What is spoken on them.
     pub speaks: Speaks,
+    /// Counts when a limit bites.
+    pub telemetry: Telemetry,
 }
 
 /// Serves requests on `stream` until the client leaves, a deadline passes, or `stop` says to finish up.

@@ -7,7 +7,6 @@
 //! connection lives, and beyond the limit new ones wait in the kernel's queue instead of in memory.
 
 pub mod authority;
-mod clients;
 mod clock;
 mod connection;
 mod passage;
@@ -24,6 +23,8 @@ use std::time::Duration;
 pub use connection::{Handler, Service};
 pub use server::{Drained, serve};
 pub use tls::{Interceptor, given};
+
+use crate::model::ClientKey;
 
 /// The settings of the listener that clients talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,4 +101,11 @@ pub struct Limits {
 pub struct Peer {
     /// Its address.
     pub addr: SocketAddr,
+}
+
+impl Peer {
+    /// Who that is, as far as limits tell clients apart.
+    pub fn client(&self) -> ClientKey {
+        ClientKey::of(self.addr.ip())
+    }
 }

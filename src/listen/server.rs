@@ -10,12 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use super::clients::Clients;
 use super::connection::{Handler, Service, drive};
 use super::{Peer, Speaks};
-
-// A server at its limit would otherwise say so with every connection.
-const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+use crate::model::ClientKey;
+use crate::policy::Crowd;
+use crate::telemetry::{Limit, Telemetry};
 
 /// Bytes on their way to a client on this machine, of which the kernel keeps twice as many. There is no distance to
 /// bridge, and what does not fit into the processor's cache is copied out of main memory a second time.
@@ -39,12 +38,12 @@ pub async fn serve<H: Handler>(
     let service = Arc::new(service);
     let limits = service.limits;
     let permits = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
-    let clients = Clients::new(limits.max_per_client);
+    // The limit of all is kept by the permits, for which new ones wait.
+    let clients = Crowd::new(usize::MAX, limits.max_per_client);
     let mut connections = JoinSet::new();
-    let mut last_warning = None;
     loop {
         let (stream, addr, permit) = tokio::select! {
-            accepted = accept(&listener, &permits, &mut last_warning) => accepted,
+            accepted = accept(&listener, &permits, &service.telemetry) => accepted,
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 report(ended);
                 continue;
@@ -52,8 +51,9 @@ pub async fn serve<H: Handler>(
             // An error means that whoever could say stop is gone.
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Some(place) = clients.enter(addr.ip()) else {
-            refuse(&stream, &service.speaks);
+        let client = ClientKey::of(addr.ip());
+        let Ok(place) = clients.enter(client) else {
+            refuse(&stream, client, &service);
             continue;
         };
         // Without it a small response would wait for the acknowledgement of the one before.
@@ -89,10 +89,9 @@ pub async fn serve<H: Handler>(
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
-    last_warning: &mut Option<Instant>,
+    telemetry: &Telemetry,
 ) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    if permits.available_permits() == 0 && last_warning.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
-        *last_warning = Some(Instant::now());
+    if permits.available_permits() == 0 && telemetry.limited(Limit::Connections, Instant::now()) {
         tracing::warn!("the limit of connections is reached; new ones wait (listen.max_connections)");
     }
     let permit = Arc::clone(permits).acquire_owned().await.expect("the semaphore is never closed");
@@ -110,11 +109,20 @@ async fn accept(
 }
 
 /// Tells a client, as far as that is possible at once, that it has too many connections.
-fn refuse(stream: &TcpStream, speaks: &Speaks) {
-    const TEXT: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-    if matches!(speaks, Speaks::Plain(_)) {
+fn refuse<H>(stream: &TcpStream, client: ClientKey, service: &Service<H>) {
+    const LIMIT: Limit = Limit::ConnectionsPerClient;
+    if service.telemetry.limited(LIMIT, Instant::now()) {
+        tracing::warn!(%client, "a client has as many connections as it may; more are closed ({})", LIMIT.setting());
+    }
+    if matches!(service.speaks, Speaks::Plain(_)) {
+        let text = format!("hubcache: {} ({})\n", LIMIT.phrase(), LIMIT.setting());
+        let answer = format!(
+            "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{text}",
+            text.len()
+        );
         // Whatever does not fit into an empty buffer is not worth waiting for.
-        let _ = stream.try_write(TEXT);
+        let _ = stream.try_write(answer.as_bytes());
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each word is used in one sense only; the glossary stands in the crate's own documentation.
 
 mod access;
+mod client;
 mod collection;
 mod digest;
 mod document;
@@ -20,9 +21,11 @@ mod resource;
 mod roots;
 mod secret;
 mod time;
+mod urgency;
 mod via;
 
 pub use access::Access;
+pub use client::ClientKey;
 pub use collection::{Attachment, Collection, Records, Snapshot};
 pub use digest::{Digest, Sha256, hex};
 pub use document::Document;
@@ -41,4 +44,5 @@ pub use resource::{
 pub use roots::Roots;
 pub use secret::Secret;
 pub use time::{Timestamp, lasting};
+pub use urgency::Urgency;
 pub use via::{via, was_here};

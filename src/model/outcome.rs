@@ -73,6 +73,8 @@ pub enum Outcome {
     NoSpace,
     /// 503: a limit of this server was reached.
     Busy,
+    /// 429: the client has as many requests under way as it may.
+    TooMany,
     /// 500: the store failed.
     StoreFailed,
     /// The body was broken by us: bytes already sent were found wrong, or the hub stopped for good.
@@ -94,7 +96,7 @@ pub enum AnsweredBy {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
@@ -129,6 +131,7 @@ impl Outcome {
         Self::Conflict,
         Self::NoSpace,
         Self::Busy,
+        Self::TooMany,
         Self::StoreFailed,
         Self::Broken,
         Self::ClientGone,
@@ -171,6 +174,7 @@ impl Outcome {
             Self::Conflict => "conflict",
             Self::NoSpace => "no-space",
             Self::Busy => "busy",
+            Self::TooMany => "too-many",
             Self::StoreFailed => "store-failed",
             Self::Broken => "broken",
             Self::ClientGone => "client-gone",
@@ -211,6 +215,7 @@ impl Outcome {
             | Self::Rejected
             | Self::Unsupported
             | Self::NoUploads
+            | Self::TooMany
             | Self::Broken
             | Self::ClientGone => AnsweredBy::Nobody,
         }

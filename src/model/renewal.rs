@@ -140,6 +140,8 @@ pub enum Event {
     Blocked,
     /// The deny list no longer matches it.
     Opened,
+    /// A file of it was found damaged, and is not served any more.
+    Damaged,
 }
 
 impl Event {
@@ -161,6 +163,7 @@ impl Event {
             Self::Unpinned => "unpinned",
             Self::Blocked => "blocked",
             Self::Opened => "opened",
+            Self::Damaged => "damaged",
         }
     }
 }

@@ -1,17 +1,20 @@
 //! May we serve it, from where, and how fast may it leave. Pure: settings, facts and the time go in, a decision
 //! comes out.
 
+mod crowd;
 mod denylist;
 pub mod egress;
 mod entitlement;
 mod guard;
 mod models;
 mod plan;
+pub mod rate;
 mod release;
 mod settle;
 
 use std::time::Duration;
 
+pub use crowd::{Crowd, Crowded, Spot};
 pub use denylist::{DENY_LIST, Denied, DenyFor, DenyList};
 pub use egress::{Asker, Denial, Egress, Scope, scope};
 pub use entitlement::{Entitlement, Unasked, is_for_all};

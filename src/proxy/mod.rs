@@ -6,6 +6,7 @@
 
 mod answer;
 mod api;
+mod bounds;
 pub mod explain;
 mod file;
 mod forward;
@@ -31,13 +32,14 @@ use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher, View};
 use crate::hub::api::question_path;
 use crate::hub::file_path;
-use crate::model::{Entry, Hub, Outcome, Resource, Timestamp, was_here};
-use crate::policy::{Check, Denied, Rules};
+use crate::model::{ClientKey, Entry, Hub, Outcome, Resource, Timestamp, was_here};
+use crate::policy::{Check, Denied, Rules, Spot};
 use crate::request::{
     Arrival, Named, Reject, Target, classify, client_is_firefox, is_preflight, is_xet_read_token, named,
 };
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
+pub use bounds::{BoundSettings, Bounds};
 pub use forward::{Forwarding, Passage, XET_HOSTS};
 pub use frozen::{Freezing, Frozen, Lack};
 use hot::Hot;
@@ -50,6 +52,7 @@ pub struct Proxy {
     /// The way to the hubs; offline there is none.
     fetcher: Option<Arc<Fetcher>>,
     telemetry: Telemetry,
+    bounds: Bounds,
     forwarding: Forwarding,
     /// Remote Settings, if it is mirrored.
     mirror: Option<Mirror>,
@@ -96,7 +99,7 @@ impl Proxy {
         forwarding: Forwarding,
         cache: Arc<Cache>,
         fetcher: Option<Arc<Fetcher>>,
-        telemetry: Telemetry,
+        bounds: Bounds,
         mirror: Option<Mirror>,
         frozen: Option<Arc<Frozen>>,
     ) -> Arc<Self> {
@@ -104,7 +107,8 @@ impl Proxy {
             rules,
             cache,
             fetcher,
-            telemetry,
+            telemetry: bounds.telemetry().clone(),
+            bounds,
             forwarding,
             mirror,
             frozen,
@@ -113,11 +117,22 @@ impl Proxy {
         })
     }
 
-    /// Answers one request.
-    pub async fn handle(self: &Arc<Self>, request: Request<Incoming>, arrival: Arrival) -> Handled {
+    /// Answers one request of a client.
+    pub async fn handle(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        client: ClientKey,
+        arrival: Arrival,
+    ) -> Handled {
         let began = Instant::now();
         let (head, body) = request.into_parts();
         let (method, uri) = (head.method.clone(), head.uri.clone());
+        let spot = match self.bounds.enter(client) {
+            Ok(spot) => spot,
+            Err(limit) => {
+                return self.finish(status::limited(limit), None, method, uri, began, None).into();
+            }
+        };
         let named = named(&head, &arrival);
         let ready = match &named {
             Ok(named) => {
@@ -135,7 +150,7 @@ impl Proxy {
             // On the heap: it is large, and the future of a request is copied before it runs.
             None => Box::pin(self.decide(head, body, named, arrival)).await,
         };
-        Handled { response: self.finish(reply, hub, method, uri, began), passage }
+        Handled { response: self.finish(reply, hub, method, uri, began, Some(spot)), passage }
     }
 
     /// Finds out what a request asks, and answers it.
@@ -232,11 +247,13 @@ impl Proxy {
         method: Method,
         uri: Uri,
         began: Instant,
+        spot: Option<Spot>,
     ) -> Response<Body> {
         let Reply { response, outcome } = reply;
         let status = response.status().as_u16();
         let handed_on = response.body().is_passed();
         let proxy = Arc::clone(self);
+        let sluice = spot.as_ref().and_then(|spot| self.bounds.sluice(spot.client()));
         let log = move |end: BodyEnd, sent_bytes: u64| {
             let (last, cause) = match &end {
                 BodyEnd::Complete => (outcome, None),
@@ -244,6 +261,8 @@ impl Proxy {
                 BodyEnd::Dropped => (Outcome::ClientGone, None),
             };
             let took = began.elapsed();
+            // The request is over with its body, and has its place until then.
+            drop(spot);
             proxy.telemetry.request_ended(hub, last, took);
             if let Some(hub) = hub {
                 proxy.telemetry.served(hub, sent_bytes);
@@ -266,7 +285,7 @@ impl Proxy {
                 "request"
             );
         };
-        response.map(|body| body.on_end(log))
+        response.map(|body| body.through(sluice).on_end(log))
     }
 }
 

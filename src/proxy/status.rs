@@ -10,6 +10,7 @@ use crate::cache::FillError;
 use crate::model::{Collection, Outcome};
 use crate::policy::{Denial, Denied};
 use crate::store::StoreError;
+use crate::telemetry::Limit;
 use crate::upstream::{Failure, Refusal};
 
 /// Seconds after which a client may ask again when a limit of ours was reached.
@@ -17,6 +18,9 @@ const BUSY_RETRY: u64 = 5;
 
 /// A hub that gave no file.
 pub(super) fn of_failure(failure: &Failure) -> Reply {
+    if let Failure::Crowded = failure {
+        return limited(Limit::HubConnections);
+    }
     if let Failure::Refused(refusal) = failure
         && refusal.at_hub
     {
@@ -39,6 +43,7 @@ fn own_words(failure: &Failure) -> (StatusCode, Outcome) {
     match failure {
         Failure::TimedOut => (StatusCode::GATEWAY_TIMEOUT, Outcome::TimedOut),
         Failure::Down { .. } => (StatusCode::GATEWAY_TIMEOUT, Outcome::Unreachable),
+        Failure::Crowded => (StatusCode::SERVICE_UNAVAILABLE, Outcome::Busy),
         Failure::Unreachable(_) if !failure.is_garbled() => {
             (StatusCode::GATEWAY_TIMEOUT, Outcome::Unreachable)
         }
@@ -82,7 +87,8 @@ pub(super) fn of_fill(error: &FillError) -> Reply {
         FillError::NoSpace | FillError::Gone | FillError::TooLarge { .. } => {
             (StatusCode::INSUFFICIENT_STORAGE, Outcome::NoSpace)
         }
-        FillError::Busy | FillError::Stopped | FillError::Orphaned | FillError::Abandoned => {
+        FillError::Busy(limit) => return limited(*limit),
+        FillError::Stopped | FillError::Orphaned | FillError::Abandoned => {
             (StatusCode::SERVICE_UNAVAILABLE, Outcome::Busy)
         }
     };
@@ -115,11 +121,25 @@ fn proxy_error(error: &FillError) -> Option<&'static str> {
         FillError::NoSpace
         | FillError::Gone
         | FillError::Store(_)
-        | FillError::Busy
+        | FillError::Busy(_)
         | FillError::Stopped
         | FillError::Orphaned
         | FillError::Abandoned => None,
     }
+}
+
+/// A limit of this server, or of the client's, on requests.
+pub(super) fn limited(limit: Limit) -> Reply {
+    let (status, outcome) = match limit {
+        Limit::RequestsPerClient | Limit::ConnectionsPerClient => {
+            (StatusCode::TOO_MANY_REQUESTS, Outcome::TooMany)
+        }
+        _ => (StatusCode::SERVICE_UNAVAILABLE, Outcome::Busy),
+    };
+    let text = format!("{} ({})", limit.phrase(), limit.setting());
+    let mut reply = answer::text(status, outcome, &text);
+    retry_after(&mut reply, BUSY_RETRY);
+    reply
 }
 
 /// A store that failed.

@@ -1,7 +1,8 @@
 //! A handle to the bytes of a blob, whole or still arriving, that keeps them from being removed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use bytes::{Bytes, BytesMut};
@@ -31,8 +32,21 @@ impl Blob {
         self.0.size.get().copied()
     }
 
+    /// Whether its bytes were found damaged.
+    pub fn is_condemned(&self) -> bool {
+        self.0.condemned.load(Ordering::Acquire)
+    }
+
+    /// What is said of it then.
+    pub fn condemned(&self) -> StoreError {
+        StoreError::Damaged(format!("the bytes of blob {} were found damaged", self.0.id.0))
+    }
+
     /// One chunk, if that needs no wait for the disk. Takes microseconds.
     pub fn ready(&self, index: u32) -> Option<Bytes> {
+        if self.is_condemned() {
+            return None;
+        }
         let slice = self.mapped(index)?;
         slice.is_resident().then(|| self.lend(slice))
     }
@@ -42,6 +56,9 @@ impl Blob {
     /// # Errors
     /// A chunk that is not there is damage in a whole blob; in a partial one it may not have been written yet.
     pub fn read(&self, index: u32) -> Result<Bytes, StoreError> {
+        if self.is_condemned() {
+            return Err(self.condemned());
+        }
         if let Some(slice) = self.mapped(index) {
             slice.load()?;
             return Ok(self.lend(slice));
@@ -83,7 +100,7 @@ impl Blob {
     pub fn small(&self) -> Option<Bytes> {
         match self.size()? {
             0 => Some(Bytes::new()),
-            1..=SMALL => self.0.leases.memory.small(self.0.id),
+            1..=SMALL if !self.is_condemned() => self.0.leases.memory.small(self.0.id),
             _ => None,
         }
     }
@@ -201,6 +218,8 @@ struct Lease {
     chunks: Mutex<HashMap<u32, u32>>,
     /// Of a partial blob: room that the volume keeps for it.
     reserved: Option<Arc<Reservation>>,
+    /// Its bytes were found damaged: nothing is read of it any more.
+    condemned: AtomicBool,
 }
 
 impl Lease {
@@ -228,12 +247,14 @@ impl Drop for Lease {
 /// All leases that are held.
 pub(super) struct Leases {
     held: Mutex<HashMap<BlobId, Weak<Lease>>>,
+    /// Blobs that were found damaged since the start. Ids are never used twice, and damage is rare.
+    condemned: Mutex<HashSet<BlobId>>,
     memory: Arc<Memory>,
 }
 
 impl Leases {
     pub(super) fn new(memory: Arc<Memory>) -> Arc<Self> {
-        Arc::new(Self { held: Mutex::default(), memory })
+        Arc::new(Self { held: Mutex::default(), condemned: Mutex::default(), memory })
     }
 
     /// A handle to a blob. The caller makes sure that the blob is not being removed, after it has the handle.
@@ -259,9 +280,27 @@ impl Leases {
             table: OnceLock::new(),
             chunks: Mutex::default(),
             reserved,
+            condemned: AtomicBool::new(self.is_condemned(id)),
         });
         held.insert(id, Arc::downgrade(&lease));
         Blob(lease)
+    }
+
+    /// From now on nothing is read of this blob, by whoever has a handle to it or takes one.
+    pub(super) fn condemn(&self, id: BlobId) {
+        // In the order of `take`, so that no handle is made that does not know.
+        let held = self.held();
+        self.condemned.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        let lease = held.get(&id).and_then(Weak::upgrade);
+        // The last handle must not go while the map is held.
+        drop(held);
+        if let Some(lease) = lease {
+            lease.condemned.store(true, Ordering::Release);
+        }
+    }
+
+    fn is_condemned(&self, id: BlobId) -> bool {
+        self.condemned.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
     }
 
     /// Whether anybody holds a handle to this blob.

@@ -37,6 +37,7 @@
 //! | `history` | number | [`Happening`](crate::model::Happening); the last 20,000 are kept |
 //! | `grants` | keyed hash of credentials, and a path | [`GrantRecord`]: when the hub accepted them for it |
 //! | `keys` | name | random bytes: what credentials are hashed with |
+//! | `scrubs` | blob id | when its bytes were last read and found right; a blob without a row was not since it was stored |
 //! | `volumes` | number | nothing yet; the row makes the file part of the store |
 //!
 //! | table of a volume | key | value |
@@ -48,7 +49,7 @@
 //! Values other than numbers, keys and chunks are a version byte (2 for entries and partial fills, which tell since then
 //! who may read them, and 1 for all other rows) and the fields in postcard. A row of an
 //! unknown version is damage to that row alone. The body of a document, of [`DOCUMENT_MAX`] bytes at most, lies behind
-//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents`, `grants` or a table from
+//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents`, `grants`, `scrubs` or a table from
 //! `revisions` to `history` is of an earlier program, and gets them when it is opened. To change what a row says, give it a new version and a migration; a
 //! test holds the bytes of version 1 fast. Blob ids are never used twice.
 //!
@@ -118,6 +119,7 @@ mod open_error;
 mod packed;
 mod records;
 mod renewals;
+mod scrubs;
 mod selector;
 mod settings;
 #[cfg(test)]
@@ -137,6 +139,7 @@ pub use open::Store;
 pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
 pub use renewals::Decision;
+pub use scrubs::{Compared, Due};
 pub use selector::Selector;
 pub use settings::{CHUNK, DOCUMENT_MAX, SMALL, Settings, chunks_of};
 pub use writes::{CommitError, Expired, Removed, Resumed, Room};

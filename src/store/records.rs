@@ -116,6 +116,12 @@ pub(super) struct HoldRow {
     pub since: Timestamp,
 }
 
+/// The row of a blob that was hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ScrubRow {
+    pub at: Timestamp,
+}
+
 /// The row of a volume. It says only that the volume belongs to this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct VolumeRow {}
@@ -234,6 +240,9 @@ impl Row for Renewal {
 }
 impl Row for HoldRow {
     const NAME: &'static str = "hold";
+}
+impl Row for ScrubRow {
+    const NAME: &'static str = "hashed blob";
 }
 impl Row for Happening {
     const NAME: &'static str = "happening";

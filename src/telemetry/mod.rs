@@ -3,10 +3,11 @@
 //! Pure bookkeeping: whoever records a duration measures it, and nothing here opens a socket or asks a clock. The
 //! labels come from closed sets ([`Hub`], [`Outcome`]), so no client can make the number of series grow.
 
+mod limit;
 pub mod log;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -15,6 +16,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry};
+
+pub use limit::Limit;
+use limit::Limited;
 
 use crate::model::{Hub, Outcome};
 
@@ -52,6 +56,10 @@ struct Shared {
     settings_bad_signatures: Counter,
     settings_announced: Counter,
     settings_superseded: Counter,
+    limited: Limited,
+    scrubbed_bytes: Counter,
+    scrubbed_blobs: Counter,
+    damaged_blobs: Counter,
 }
 
 impl Telemetry {
@@ -145,6 +153,25 @@ impl Telemetry {
             "Revisions that an announced one has superseded",
             Counter::default(),
         );
+        let limited = Limited::register(&mut registry);
+        let scrubbed_bytes = register(
+            &mut registry,
+            "scrubbed_bytes",
+            "Bytes of what is held that were read again and hashed in the background",
+            Counter::default(),
+        );
+        let scrubbed_blobs = register(
+            &mut registry,
+            "scrubbed_blobs",
+            "Contents of files that were read again to their end in the background",
+            Counter::default(),
+        );
+        let damaged_blobs = register(
+            &mut registry,
+            "damaged_blobs",
+            "Contents of files that were found damaged, and are not served any more",
+            Counter::default(),
+        );
         registry.register("build", "The version that is running", Info::new([("version", version)]));
         let shared = Shared {
             registry,
@@ -167,6 +194,10 @@ impl Telemetry {
             settings_bad_signatures,
             settings_announced,
             settings_superseded,
+            limited,
+            scrubbed_bytes,
+            scrubbed_blobs,
+            damaged_blobs,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -255,6 +286,32 @@ impl Telemetry {
     /// A revision was superseded.
     pub fn settings_superseded(&self) {
         self.shared.settings_superseded.inc();
+    }
+
+    /// A limit has bitten at `now`. Whether that is worth a line in the log: it is once a minute.
+    pub fn limited(&self, limit: Limit, now: Instant) -> bool {
+        self.shared.limited.count(limit, now)
+    }
+
+    /// Bytes of what is held were read again.
+    pub fn scrubbed(&self, size_bytes: u64) {
+        self.shared.scrubbed_bytes.inc_by(size_bytes);
+    }
+
+    /// Something that is held was read again to its end.
+    pub fn scrubbed_one(&self) {
+        self.shared.scrubbed_blobs.inc();
+    }
+
+    /// Something that is held was found damaged.
+    pub fn found_damaged(&self) {
+        self.shared.damaged_blobs.inc();
+    }
+
+    /// How many contents were read again, how many bytes these were, and how many contents were found damaged.
+    pub fn scrubs(&self) -> [u64; 3] {
+        let Shared { scrubbed_blobs, scrubbed_bytes, damaged_blobs, .. } = &*self.shared;
+        [scrubbed_blobs, scrubbed_bytes, damaged_blobs].map(|counter| counter.get())
     }
 
     /// How much space the data directory takes.
@@ -411,6 +468,10 @@ mod tests {
             "hubcache_settings_bad_signatures_total ",
             "hubcache_settings_announced_total ",
             "hubcache_settings_superseded_total ",
+            "hubcache_limited_total{",
+            "hubcache_scrubbed_bytes_total ",
+            "hubcache_scrubbed_blobs_total ",
+            "hubcache_damaged_blobs_total ",
             "hubcache_request_duration_seconds_bucket{",
             "hubcache_fill_duration_seconds_bucket{",
             "hubcache_build_info{",

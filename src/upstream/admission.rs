@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use super::circuit::{Circuit, Event};
 use super::holdoff::{HoldOff, Kind};
 use super::probe::Probe;
+use super::quota::Quota;
 use super::sites::Site;
 use super::trouble::Trouble;
-use super::{Client, Failure};
+use super::{Client, Failure, Haste};
 use crate::model::Hub;
 use crate::telemetry::Telemetry;
 
@@ -97,6 +98,50 @@ impl Client {
         let _ = tokio::time::timeout(took, circuit.wait_for(|c| c.open_since().is_none())).await;
     }
 
+    /// Does what `attempt` does. While nobody waits for it, it is not done before the hub may be asked by those who
+    /// are in no haste, and done again when the hub asks to be left alone.
+    pub(super) async fn patiently<T, F>(
+        &self,
+        hub: Hub,
+        haste: &Haste,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut tried = 0;
+        loop {
+            self.until_calm(hub, haste).await;
+            match attempt().await {
+                Err(failure) if failure.is_limited() && !haste.is_awaited() => {
+                    tried += 1;
+                    tracing::debug!(%hub, error = %failure, "a download in the background pauses");
+                    // Also a hub that names no time, or none at all, is left alone a little.
+                    self.pause(self.settings.wait(tried, None), haste).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Waits until somebody waits, or until the hub neither asks to be left alone nor has little of its quota left. A
+    /// hub with mirrors is not waited for.
+    pub async fn until_calm(&self, hub: Hub, haste: &Haste) {
+        while !haste.is_awaited() && self.sites.for_request(hub, false, Instant::now()).len() < 2 {
+            let now = Instant::now();
+            let until = self.admissions[&hub].busy_until(Kind::Files, self.settings.quota_reserve, now);
+            let Some(until) = until else { return };
+            self.pause(until.saturating_duration_since(now), haste).await;
+        }
+    }
+
+    async fn pause(&self, time: Duration, haste: &Haste) {
+        tokio::select! {
+            () = tokio::time::sleep(time) => {}
+            () = haste.until_awaited() => {}
+        }
+    }
+
     /// Sends what is asked of a hub's own origin, unless the hub is down or asked to be left alone. `sent` is not
     /// begun before that is known.
     pub(super) async fn at_hub<B>(
@@ -142,13 +187,16 @@ pub(super) struct Admission {
     circuit: watch::Sender<Circuit>,
     /// By [`Kind`].
     held_off: Mutex<[Option<HoldOff>; Kind::COUNT]>,
+    /// By [`Kind`]: what is left of its quota.
+    quotas: Mutex<[Option<Quota>; Kind::COUNT]>,
     telemetry: Telemetry,
 }
 
 impl Admission {
     /// A hub of which nothing is known; it is down after so many failures in a row.
     pub(super) fn new(hub: Hub, failures: u32, telemetry: Telemetry) -> Self {
-        Self { hub, failures, circuit: watch::Sender::default(), held_off: Mutex::default(), telemetry }
+        let (held_off, quotas) = (Mutex::default(), Mutex::default());
+        Self { hub, failures, circuit: watch::Sender::default(), held_off, quotas, telemetry }
     }
 
     /// Tells when the circuit opens and closes.
@@ -194,12 +242,26 @@ impl Admission {
         }
     }
 
-    /// Keeps what a 429 says to everybody, which is one to a request without credentials.
+    /// Until when those who are in no haste leave the hub alone.
+    fn busy_until(&self, kind: Kind, reserve: u32, now: Instant) -> Option<Instant> {
+        let left = self.held_off()[kind as usize].as_ref().and_then(|held| held.left(now));
+        let scarce = self.quotas()[kind as usize].and_then(|quota| quota.scarce_until(reserve, now));
+        left.map(|left| now + left).max(scarce)
+    }
+
+    /// Keeps what a hub says of its quota, and what a 429 says, to everybody: in answers to requests without
+    /// credentials.
     fn hear<B>(&self, asking: Asking, response: &Response<B>) {
-        if response.status() != StatusCode::TOO_MANY_REQUESTS || asking.credentialed {
+        if asking.credentialed {
             return;
         }
         let now = Instant::now();
+        if let Some(quota) = Quota::of(response.headers(), now) {
+            self.quotas()[asking.kind as usize] = Some(quota);
+        }
+        if response.status() != StatusCode::TOO_MANY_REQUESTS {
+            return;
+        }
         let heard = HoldOff::new(response.headers(), now, SystemTime::now());
         let held = &mut self.held_off()[asking.kind as usize];
         // Answers overtake each other; the longest wait contains the others.
@@ -217,6 +279,11 @@ impl Admission {
         }
         let left = self.held_off().iter().flatten().filter_map(|held| held.left(now)).max();
         left.map_or(Condition::Answering, |left| Condition::HeldOff { left })
+    }
+
+    fn quotas(&self) -> MutexGuard<'_, [Option<Quota>; Kind::COUNT]> {
+        // Each update is a single assignment.
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn held_off(&self) -> MutexGuard<'_, [Option<HoldOff>; Kind::COUNT]> {

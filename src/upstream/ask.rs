@@ -8,7 +8,7 @@ use super::admission::Asking;
 use super::client::request_headers;
 use super::redirect::{is_redirect, same_origin, target};
 use super::sites::Site;
-use super::{Client, Failure, FileBody};
+use super::{Client, Failure, FileBody, Haste};
 use crate::hub::Hop;
 use crate::model::{Hub, Secret};
 
@@ -64,7 +64,7 @@ impl Client {
         self.admit(asking)?;
         let mut hops = 0;
         loop {
-            let permit = self.permit(&url).await?;
+            let place = self.place(&url, &Haste::default()).await?;
             let method = if inquiry.body.is_some() { Method::POST } else { Method::GET };
             let sent = inquiry.body.clone().map(Bytes::from).unwrap_or_default();
             let response = self.send(asking, &home, method, &url, inquiry.headers(), sent).await?;
@@ -72,7 +72,7 @@ impl Client {
             if !is_redirect(head.status) {
                 let hop = Hop { status: head.status, at_hub: true, headers: head.headers };
                 let gzip = super::client::is_gzip(&hop.headers)?;
-                let body = FileBody::new(body, gzip, self.settings.stall_timeout, permit);
+                let body = self.file_body(body, gzip, place);
                 return said(hop, body, limit).await;
             }
             let next = target(&url, &head.headers)?;

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::gzip::Gzip;
+use super::hosts::Place;
+use crate::throttle::Sluice;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::gzip::Gzip;
 
 /// Why a body ended before its end.
 #[derive(Debug)]
@@ -47,13 +47,21 @@ pub struct FileBody {
     gzip: Option<Gzip>,
     stall: Duration,
     received: u64,
-    _permit: OwnedSemaphorePermit,
+    /// Where its bytes wait for their turn.
+    sluice: Option<Box<Sluice>>,
+    _place: Place,
 }
 
 impl FileBody {
-    pub(super) fn new(incoming: Incoming, gzip: bool, stall: Duration, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        incoming: Incoming,
+        gzip: bool,
+        stall: Duration,
+        sluice: Option<Box<Sluice>>,
+        place: Place,
+    ) -> Self {
         let gzip = gzip.then(Gzip::new);
-        Self { incoming, gzip, stall, received: 0, _permit: permit }
+        Self { incoming, gzip, stall, received: 0, sluice, _place: place }
     }
 
     /// Bytes that came over the wire so far, before decoding.
@@ -93,6 +101,10 @@ impl FileBody {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if !data.is_empty() => {
                         self.received += data.len() as u64;
+                        // Meanwhile the hub waits, and is not the one that is late.
+                        if let Some(sluice) = &mut self.sluice {
+                            sluice.pass(data.len()).await;
+                        }
                         return Ok(Some(data));
                     }
                     // Trailers and empty frames carry nothing of the file.

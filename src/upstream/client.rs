@@ -1,7 +1,7 @@
 //! Asking a hub about a file, and for it.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,20 +11,21 @@ use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::{Origin, Url};
 
 use super::admission::{Admission, Asking, is_out_of_order};
 use super::connect::{Connector, Shared, Way};
+use super::hosts::{Hosts, Place};
 use super::names::Names;
 use super::redirect::{is_redirect, same_origin, target};
 use super::sites::{Site, Sites};
 use super::tls::{BuildError, client_config};
 use super::trouble::Trouble;
-use super::{Failure, FileBody, Refusal, Settings};
+use super::{Failure, FileBody, Haste, Refusal, Settings};
 use crate::hub::{self, Hop};
 use crate::model::{Expectation, Hub, HubRoot, Repo, Resource, Secret, Timestamp};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Limit, Telemetry};
+use crate::throttle::{Sluice, Throttle};
 
 /// Largest head of a response, and largest piece of a body that is read at once, in bytes.
 const MAX_HEAD: usize = 400 * 1024;
@@ -32,8 +33,6 @@ const MAX_HEAD: usize = 400 * 1024;
 const MAX_FIELDS: usize = 100;
 /// Longest text of a refusal that is read, in bytes.
 pub(super) const MAX_REFUSAL: usize = 16 * 1024;
-/// Hosts whose connections are counted; a hub that redirects to ever new hosts makes the count start again.
-const MAX_HOSTS: usize = 256;
 
 pub(super) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -49,7 +48,11 @@ pub struct Client {
     pub(super) telemetry: Telemetry,
     pub(super) names: Names,
     pub(super) admissions: BTreeMap<Hub, Arc<Admission>>,
-    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    hosts: Hosts,
+    /// What slows down bytes from hubs.
+    pub(super) downloads: Option<Throttle>,
+    /// What slows down bytes to hubs.
+    pub(super) uploads: Option<Throttle>,
     /// Where attachments are.
     pub(super) attachments: RwLock<Option<Url>>,
 }
@@ -63,6 +66,8 @@ pub struct Want {
     pub end: Option<u64>,
     /// The tag that the bytes held so far came with.
     pub validator: Option<String>,
+    /// How urgent it is.
+    pub haste: Haste,
 }
 
 /// A file on its way.
@@ -107,8 +112,24 @@ impl Client {
         let admission =
             |hub| (hub, Arc::new(Admission::new(hub, settings.circuit_failures, telemetry.clone())));
         let admissions = Hub::ALL.into_iter().map(admission).collect();
-        let (hosts, attachments) = (Mutex::default(), RwLock::default());
-        Ok(Self { pools, sites, connect, settings, telemetry, names, admissions, hosts, attachments })
+        let (most, percent) = (settings.max_connections_per_host, settings.background_share);
+        let hosts = Hosts::new(most, percent, settings.head_timeout, telemetry.clone());
+        let downloads = Throttle::new(&settings.rate, Limit::UpstreamRate, &telemetry);
+        let uploads = Throttle::new(&settings.upload_rate, Limit::UploadRate, &telemetry);
+        let attachments = RwLock::default();
+        Ok(Self {
+            pools,
+            sites,
+            connect,
+            settings,
+            telemetry,
+            names,
+            admissions,
+            hosts,
+            downloads,
+            uploads,
+            attachments,
+        })
     }
 
     /// Where a hub is.
@@ -202,11 +223,24 @@ impl Client {
         hub::expectation(resource, &hops, Timestamp::now()).map_err(Failure::Misread)
     }
 
-    /// Asks for the bytes of a file (GET), following redirects.
+    /// Asks for the bytes of a file (GET), following redirects. What nobody waits for pauses while the hub is to be
+    /// left alone, and asks again.
     ///
     /// # Errors
     /// See [`Failure`].
     pub async fn fetch(
+        &self,
+        resource: &Resource,
+        want: &Want,
+        credential: Option<&Secret>,
+    ) -> Result<Answer, Failure> {
+        if credential.is_some() {
+            return self.fetch_in_haste(resource, want, credential).await;
+        }
+        self.patiently(resource.hub, &want.haste, || self.fetch_in_haste(resource, want, None)).await
+    }
+
+    async fn fetch_in_haste(
         &self,
         resource: &Resource,
         want: &Want,
@@ -237,15 +271,15 @@ impl Client {
         loop {
             let mut headers = request_headers(credential.filter(|_| same_origin(&home, &url)));
             add_range(&mut headers, want);
-            let permit = self.permit(&url).await?;
+            let place = self.place(&url, &want.haste).await?;
             let response = self.send(asking, &home, Method::GET, &url, headers, Bytes::new()).await?;
             let (head, body) = response.into_parts();
             let hop = Hop { status: head.status, at_hub: same_origin(&home, &url), headers: head.headers };
             if !is_redirect(hop.status) {
-                return self.answer(resource, want, hops, hop, body, permit).await;
+                return self.answer(resource, want, hops, hop, body, place).await;
             }
             drain(body).await;
-            drop(permit);
+            drop(place);
             let next = target(&url, &hop.headers)?;
             self.names.learn(resource.hub, self.sites.url(site), &url, &next);
             url = next;
@@ -261,7 +295,7 @@ impl Client {
         mut hops: Vec<Hop>,
         last: Hop,
         body: Incoming,
-        permit: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<Answer, Failure> {
         let status = last.status;
         if status == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -286,7 +320,7 @@ impl Client {
             accepts && !gzip && (want.start == 0 && want.end.is_none() || status != StatusCode::OK);
         hops.push(last);
         let expectation = hub::expectation(resource, &hops, Timestamp::now()).map_err(Failure::Misread)?;
-        let body = FileBody::new(body, gzip, self.settings.stall_timeout, permit);
+        let body = self.file_body(body, gzip, place);
         Ok(Answer { expectation, start, end, takes_ranges, body })
     }
 
@@ -353,19 +387,14 @@ impl Client {
         &self.pools[&Way::Root(Site::root(hub))]
     }
 
-    /// A place among the bodies that are read from one host; waiting for it counts against the head's time limit.
-    pub(super) async fn permit(&self, url: &Url) -> Result<OwnedSemaphorePermit, Failure> {
-        let host = url.authority().to_owned();
-        let places = {
-            let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            if hosts.len() >= MAX_HOSTS && !hosts.contains_key(&host) {
-                hosts.clear();
-            }
-            let fresh = || Arc::new(Semaphore::new(self.settings.max_connections_per_host));
-            Arc::clone(hosts.entry(host).or_insert_with(fresh))
-        };
-        let permit = tokio::time::timeout(self.settings.head_timeout, places.acquire_owned()).await;
-        Ok(permit.map_err(|_| Failure::TimedOut)?.expect("the semaphore is never closed"))
+    /// A place among the connections to the host of `url`.
+    pub(super) async fn place(&self, url: &Url, haste: &Haste) -> Result<Place, Failure> {
+        self.hosts.place(url.authority(), haste).await
+    }
+
+    pub(super) fn file_body(&self, incoming: Incoming, gzip: bool, place: Place) -> FileBody {
+        let sluice = self.downloads.as_ref().map(Sluice::of);
+        FileBody::new(incoming, gzip, self.settings.stall_timeout, sluice, place)
     }
 }
 

@@ -16,7 +16,7 @@ use super::connect::Way;
 use super::holdoff::retry_after;
 use super::redirect::{is_redirect, same_origin, target};
 use super::sites::Site;
-use super::{Client, Failure, FileBody, PassBody};
+use super::{Client, Failure, FileBody, Haste, PassBody};
 use crate::model::{Hub, Resource};
 
 /// The longest time for which a server is left alone on its word.
@@ -61,13 +61,13 @@ impl Client {
             if same_origin(&home, &url) {
                 self.admit(asking)?;
             }
-            let permit = self.permit(&url).await?;
+            let place = self.place(&url, &Haste::default()).await?;
             let headers = request_headers(None);
             let response = self.send(asking, &home, Method::GET, &url, headers, Bytes::new()).await?;
             let (head, body) = response.into_parts();
             if !is_redirect(head.status) {
                 let gzip = is_gzip(&head.headers)?;
-                let body = FileBody::new(body, gzip, self.settings.stall_timeout, permit);
+                let body = self.file_body(body, gzip, place);
                 let body = whole(body, limit).await?;
                 self.telemetry.upstream_received(Hub::Settings, body.len() as u64);
                 let (status, headers) = (head.status, head.headers);

@@ -12,6 +12,7 @@ use super::holdoff::{named_wait, retry_after};
 use super::trouble::{Trouble, chain};
 use crate::hub::Misread;
 use crate::policy::Denial;
+use crate::telemetry::Limit;
 
 /// Why a request to a hub gave no file.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub enum Failure {
     Denied(Denial),
     /// No head within the time limit.
     TimedOut,
+    /// Not asked, because all connections to the host that may be are in use.
+    Crowded,
     /// Not asked, because the hub is down.
     Down {
         /// How it failed last.
@@ -80,10 +83,14 @@ impl Failure {
         matches!(self, Self::Refused(r) if r.at_hub && matches!(r.status.as_u16(), 401 | 403 | 404))
     }
 
+    /// Whether the hub was asked too often.
+    pub fn is_limited(&self) -> bool {
+        matches!(self, Self::Refused(r) if r.at_hub && r.status == StatusCode::TOO_MANY_REQUESTS)
+    }
+
     /// Whether with other credentials the answer may be another: access is denied, or asked for too often.
     pub fn depends_on_caller(&self) -> bool {
-        let limited = |r: &Refusal| r.at_hub && r.status == StatusCode::TOO_MANY_REQUESTS;
-        self.is_denied() || matches!(self, Self::Refused(r) if limited(r))
+        self.is_denied() || self.is_limited()
     }
 
     /// Whether what came was not HTTP, as opposed to nothing.
@@ -99,6 +106,7 @@ impl Failure {
             (Self::Denied(Denial::Own(_)), None) => "proxy_loop_detected",
             (Self::Denied(_), None) => "destination_ip_prohibited",
             (Self::Down { .. }, None) => "destination_unavailable",
+            (Self::Crowded, None) => "connection_limit_reached",
             (_, None) => "http_protocol_error",
         }
     }
@@ -126,6 +134,7 @@ impl fmt::Display for Failure {
             Self::Unreachable(_) => f.write_str("the hub cannot be reached"),
             Self::Denied(denial) => write!(f, "the connection is not allowed: {denial}"),
             Self::TimedOut => f.write_str("the hub did not answer in time"),
+            Self::Crowded => f.write_str(Limit::HubConnections.phrase()),
             Self::Down { last } => {
                 write!(f, "the hub is down and not asked until it answers a probe (last: {last})")
             }

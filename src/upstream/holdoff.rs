@@ -98,15 +98,17 @@ pub(super) fn retry_after(headers: &HeaderMap, date: SystemTime) -> Option<Durat
 
 /// Until when one item of a `RateLimit` field (`"api";r=0;t=42`) is used up, if it is.
 fn exhausted_for(item: &str) -> Option<Duration> {
-    let parameter = |name: &str| {
-        let parameters = outside_quotes(item, ';').into_iter().skip(1);
-        let values = parameters.filter_map(|p| p.split_once('=')).filter(|(n, _)| n.trim() == name);
-        values.filter_map(|(_, value)| value.trim().parse::<u64>().ok()).next_back()
-    };
-    match parameter("r") {
-        Some(0) | None => parameter("t").map(Duration::from_secs),
+    match parameter(item, "r") {
+        Some(0) | None => parameter(item, "t").map(Duration::from_secs),
         Some(_) => None,
     }
+}
+
+/// A parameter of an item (`"api";r=0;t=42`) that is a number.
+pub(super) fn parameter(item: &str, name: &str) -> Option<u64> {
+    let parameters = outside_quotes(item, ';').into_iter().skip(1);
+    let values = parameters.filter_map(|p| p.split_once('=')).filter(|(n, _)| n.trim() == name);
+    values.filter_map(|(_, value)| value.trim().parse::<u64>().ok()).next_back()
 }
 
 /// The same `RateLimit` field so many seconds later.
@@ -123,7 +125,7 @@ fn counted_down(limits: &str, seconds: u64) -> String {
 }
 
 /// The parts of `text` between separators that stand outside of quoted strings (RFC 9651).
-fn outside_quotes(text: &str, separator: char) -> Vec<&str> {
+pub(super) fn outside_quotes(text: &str, separator: char) -> Vec<&str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(|c| {
         let escapes = quoted && !escaped && c == '\\';

@@ -13,6 +13,10 @@
 //!
 //! Whatever is sent to a hub's own origin passes its admission (`Client::at_hub`): a hub that is down is asked
 //! nothing but a probe until it answers, and one that answered 429 is left alone for as long as it says.
+//!
+//! Requests have an urgency ([`Haste`]). What nobody waits for gets a part of the connections to a host, and pauses,
+//! instead of failing, while a hub is left alone or says that little of its quota is left; whatever then becomes urgent
+//! goes on at once.
 
 mod admission;
 mod ask;
@@ -25,11 +29,14 @@ mod failure;
 mod fit;
 mod greet;
 mod gzip;
+mod haste;
 mod holdoff;
+mod hosts;
 mod names;
 mod parent;
 mod pass;
 mod probe;
+mod quota;
 mod redirect;
 mod sites;
 mod tls;
@@ -48,6 +55,7 @@ pub use collect::Collected;
 pub use failure::{Failure, Refusal};
 pub use fit::{Fitting, Unfit};
 pub use greet::{Greeting, Heard};
+pub use haste::Haste;
 pub use parent::Parent;
 pub use pass::PassBody;
 pub use tls::BuildError;
@@ -55,6 +63,7 @@ pub use trouble::Trouble;
 
 use crate::model::{Hub, Roots, Secret};
 use crate::policy::Egress;
+use crate::policy::rate::Timetable;
 
 /// What an operator can set of the way upstream.
 #[derive(Clone, Debug)]
@@ -89,6 +98,14 @@ pub struct Settings {
     pub max_file_bytes: u64,
     /// Bodies read from one host at a time.
     pub max_connections_per_host: usize,
+    /// How many percent of the connections to a host downloads in the background may have.
+    pub background_share: u32,
+    /// While a hub says that fewer percent of its quota are left, downloads in the background pause.
+    pub quota_reserve: u32,
+    /// Bytes a second from all hubs.
+    pub rate: Timetable,
+    /// Bytes a second of request bodies to hubs.
+    pub upload_rate: Timetable,
     /// Failures in a row after which a hub counts as down.
     pub circuit_failures: u32,
     /// Wait before a hub that is down is probed; doubled for each further probe.
@@ -113,6 +130,10 @@ impl Default for Settings {
             max_redirects: 8,
             max_file_bytes: 1 << 40,
             max_connections_per_host: 32,
+            background_share: 50,
+            quota_reserve: 25,
+            rate: Timetable::default(),
+            upload_rate: Timetable::default(),
             circuit_failures: 5,
             probe_interval: Duration::from_secs(2),
         }

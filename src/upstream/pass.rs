@@ -25,6 +25,7 @@ use super::sites::Site;
 use super::{Client, Failure};
 use crate::model::{Hub, Place, via};
 use crate::request::{drop_hop_by_hop, is_description};
+use crate::throttle::{Throttle, Throttled};
 
 /// Longest wait for the head of an answer that is handed on. It includes the time of an upload, whose own silences
 /// the listener bounds, and of whatever the hub computes.
@@ -35,7 +36,7 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// The body of an answer that is handed on; it breaks off when the hub is silent for too long, and when it cannot be
 /// made fit for the client.
 pub struct PassBody {
-    incoming: Incoming,
+    incoming: Throttled<Incoming>,
     /// Of a description: what takes out of it that which would lead past this cache.
     fit: Option<Box<Fit>>,
     overdue: Pin<Box<Sleep>>,
@@ -73,9 +74,10 @@ impl Error for PassError {
 }
 
 impl PassBody {
-    fn new(incoming: Incoming, fit: Option<Fit>) -> Self {
+    fn new(incoming: Incoming, fit: Option<Fit>, throttle: Option<&Throttle>) -> Self {
         // Of an answer without a body there is nothing to read.
         let fit = fit.filter(|_| !incoming.is_end_stream()).map(Box::new);
+        let incoming = Throttled::new(incoming, throttle);
         Self { incoming, fit, overdue: Box::pin(tokio::time::sleep(SILENCE)) }
     }
 
@@ -150,7 +152,7 @@ impl Client {
     {
         let text = format!("{}{path_and_query}", self.root(hub));
         let url = Url::parse(&text).map_err(|e| Failure::Unreachable(e.into()))?;
-        let mut request = outgoing(&text, request)?;
+        let mut request = self.outgoing(&text, request)?;
         if hub == Hub::HuggingFace && is_description(path_and_query) {
             request.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
@@ -167,7 +169,7 @@ impl Client {
             }
             Hub::Mozilla | Hub::Settings => None,
         };
-        Ok(Response::from_parts(head, PassBody::new(body, fit)))
+        Ok(Response::from_parts(head, PassBody::new(body, fit, self.downloads.as_ref())))
     }
 
     /// Hands `request` on to `url` that way, as it is.
@@ -182,13 +184,13 @@ impl Client {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let request = outgoing(url.as_str(), request)?;
+        let request = self.outgoing(url.as_str(), request)?;
         let asking = Asking::path(site, url.path(), request.headers());
         let sent = self.exchange(request, way, HEAD_WAIT);
         let answer = if way == Way::Root(site) { self.at_hub(asking, sent).await? } else { sent.await? };
         let (mut head, body) = answer.into_parts();
         fit_for_client(url, &mut head);
-        Ok(Response::from_parts(head, PassBody::new(body, None)))
+        Ok(Response::from_parts(head, PassBody::new(body, None, self.downloads.as_ref())))
     }
 
     /// Hands `request` on to its URL, which is no hub's and which a client may name.
@@ -196,11 +198,11 @@ impl Client {
     /// # Errors
     /// When it cannot be reached, or does not answer in time.
     pub async fn forward(&self, request: Request<Incoming>) -> Result<Response<PassBody>, Failure> {
-        let request = outgoing(&request.uri().to_string(), request)?;
+        let request = self.outgoing(&request.uri().to_string(), request)?;
         let answer = self.exchange(request, Way::Client, HEAD_WAIT).await?;
         let (mut head, body) = answer.into_parts();
         drop_hop_by_hop(&mut head.headers);
-        Ok(Response::from_parts(head, PassBody::new(body, None)))
+        Ok(Response::from_parts(head, PassBody::new(body, None, self.downloads.as_ref())))
     }
 
     /// A connection to a place that a client may name, for bytes that are nothing to this server.
@@ -214,25 +216,31 @@ impl Client {
         let stream = connector.connect(uri).await.map_err(Failure::of_connection)?;
         Ok(stream.into_tcp())
     }
-}
 
-/// `request` as it goes on to the URL `text`.
-fn outgoing<B>(text: &str, request: Request<B>) -> Result<Request<RequestBody>, Failure>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let (head, body) = request.into_parts();
-    let mut headers = head.headers;
-    drop_hop_by_hop(&mut headers);
-    headers.remove(header::HOST);
-    headers.append(header::VIA, via());
-    let mut request = Request::new(body.map_err(Into::into).boxed_unsync());
-    *request.method_mut() = head.method;
-    // From the text, since a parsed URL has encoded more than the client did.
-    *request.uri_mut() = text.parse().map_err(|e: http::uri::InvalidUri| Failure::Unreachable(e.into()))?;
-    *request.headers_mut() = headers;
-    Ok(request)
+    /// `request` as it goes on to the URL `text`.
+    fn outgoing<B>(&self, text: &str, request: Request<B>) -> Result<Request<RequestBody>, Failure>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let mut headers = head.headers;
+        drop_hop_by_hop(&mut headers);
+        headers.remove(header::HOST);
+        headers.append(header::VIA, via());
+        let body = body.map_err(Into::into).boxed_unsync();
+        let body = match &self.uploads {
+            Some(throttle) => Throttled::new(body, Some(throttle)).boxed_unsync(),
+            None => body,
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = head.method;
+        // From the text, since a parsed URL has encoded more than the client did.
+        *request.uri_mut() =
+            text.parse().map_err(|e: http::uri::InvalidUri| Failure::Unreachable(e.into()))?;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
 }
 
 fn fit_for_client(url: &Url, head: &mut response::Parts) {

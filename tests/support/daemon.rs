@@ -125,7 +125,9 @@ impl Builder {
 
 /// The binary with nothing of the user's environment and settings.
 fn program(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hubcache"));
+    // Another build of it, for what takes an optimised one.
+    let other = std::env::var_os("HUBCACHE_TEST_PROGRAM");
+    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_hubcache").into()));
     command.env_clear().env("HOME", home).stdin(Stdio::null());
     // A coverage or sanitizer run names its files here.
     for name in ["PATH", "LLVM_PROFILE_FILE", "RUST_BACKTRACE"] {
@@ -286,6 +288,17 @@ impl Daemon {
             .log
             .wait_for(text, PATIENCE)
             .unwrap_or_else(|| panic!("no log line with {text:?}\n{}", self.log()))
+    }
+
+    /// Memory of its own that it holds now, in bytes, without what it has mapped of files.
+    ///
+    /// # Panics
+    /// Where the system does not tell.
+    pub fn anonymous_memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).expect("Linux tells");
+        let kib = line.trim().strip_suffix(" kB").and_then(|n| n.parse::<u64>().ok());
+        kib.expect("a number of KiB") * 1024
     }
 
     /// The most memory that it has held, in bytes, where the system tells.

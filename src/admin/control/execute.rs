@@ -12,12 +12,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use sha2::Digest as _;
 use tokio::sync::mpsc;
 
 use super::{Command, Context, Failure, Progress, Reply, Row, Selector, Summary, chain, status};
 use crate::model::{Decided, Sha256, Timestamp};
-use crate::store::{self, Store, chunks_of};
+use crate::store::{self, Compared, Store};
 
 // Often enough for a bar that moves, rarely enough to cost nothing.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -179,10 +178,13 @@ impl Job {
         for (digest, seen) in &blobs.0 {
             let suspect = Suspect { digest: *digest, size_bytes: seen.size_bytes };
             match self.check(suspect, &mut meter) {
-                ControlFlow::Continue(Checked::Wrong(found)) => {
+                ControlFlow::Continue(Compared::Wrong(found)) => {
                     damaged += self.tell_damaged(selector, suspect, &found)?;
                 }
-                ControlFlow::Continue(Checked::Intact | Checked::Gone) => {}
+                ControlFlow::Continue(Compared::Unread(error)) => {
+                    damaged += self.tell_damaged(selector, suspect, &chain(&error))?;
+                }
+                ControlFlow::Continue(Compared::Intact | Compared::Gone) => {}
                 ControlFlow::Break(()) => break,
             }
         }
@@ -190,34 +192,17 @@ impl Job {
     }
 
     /// Reads a blob and compares it with its name; breaks off when nobody listens any more.
-    fn check(&self, suspect: Suspect, meter: &mut Meter) -> ControlFlow<(), Checked> {
-        let blob = match self.store.open_blob(&suspect.digest) {
-            Ok(Some(blob)) => blob,
-            Ok(None) => return ControlFlow::Continue(Checked::Gone),
-            Err(error) => return ControlFlow::Continue(Checked::Wrong(chain(&error))),
-        };
-        let mut hash = sha2::Sha256::new();
-        let mut size_bytes = 0;
-        for index in 0..chunks_of(suspect.size_bytes) {
-            let bytes = match blob.read(index) {
-                Ok(bytes) => bytes,
-                Err(error) => return ControlFlow::Continue(Checked::Wrong(chain(&error))),
-            };
-            hash.update(&bytes);
-            let read = bytes.len() as u64;
-            size_bytes += read;
-            if let Some(progress) = meter.advance(read) {
-                self.tell(Reply::Progress { progress })?;
-            }
+    fn check(&self, suspect: Suspect, meter: &mut Meter) -> ControlFlow<(), Compared> {
+        let compared = self.store.compare(&suspect.digest, suspect.size_bytes, |read| {
+            meter
+                .advance(read)
+                .map_or(ControlFlow::Continue(()), |progress| self.tell(Reply::Progress { progress }))
+        });
+        let Some(compared) = compared else { return ControlFlow::Break(()) };
+        if let Compared::Intact = compared {
+            self.store.scrubbed(&suspect.digest, Timestamp::now());
         }
-        let found = Sha256(hash.finalize().into());
-        ControlFlow::Continue(if size_bytes != suspect.size_bytes {
-            Checked::Wrong(format!("{size_bytes} bytes"))
-        } else if found != suspect.digest {
-            Checked::Wrong(format!("sha256 {found}"))
-        } else {
-            Checked::Intact
-        })
+        ControlFlow::Continue(compared)
     }
 
     /// Tells about every file that has the bytes of a damaged blob.
@@ -292,17 +277,6 @@ impl Meter {
         self.told = Instant::now();
         Some(Progress { done_bytes: self.done_bytes, total_bytes: self.total_bytes })
     }
-}
-
-/// A blob whose bytes were read again.
-#[derive(Debug)]
-enum Checked {
-    /// They are what they were.
-    Intact,
-    /// They are not, or cannot be read.
-    Wrong(String),
-    /// The blob was removed in the meantime.
-    Gone,
 }
 
 /// A blob to look at.

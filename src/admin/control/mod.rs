@@ -26,7 +26,7 @@ pub use reply::{
 };
 pub use server::serve;
 pub use session::{Lacking, Noted, Opened, Opening, Place, Refused, SessionAsked, Wish};
-pub use status::{Condition, FillStatus, HubStatus, Status, Traffic};
+pub use status::{Condition, FillStatus, HubStatus, ScrubStatus, Status, Traffic};
 
 #[cfg(test)]
 pub(super) mod tests;

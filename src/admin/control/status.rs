@@ -37,6 +37,8 @@ pub struct Status {
     pub total: Traffic,
     /// Requests for tokens to read the Xet store, with which files are fetched past this server.
     pub xet_tokens: u64,
+    /// What was read again of what is held.
+    pub scrub: ScrubStatus,
     /// Downloads that run.
     pub fills: Vec<FillStatus>,
     /// What is held.
@@ -103,6 +105,17 @@ pub struct Traffic {
     pub saved_ratio: Option<f64>,
 }
 
+/// What was read again in the background, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScrubStatus {
+    /// Contents that were read to their end.
+    pub read_blobs: u64,
+    /// Bytes that were read.
+    pub read_bytes: u64,
+    /// Contents that were found damaged, and are not served any more.
+    pub damaged_blobs: u64,
+}
+
 /// A download that runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FillStatus {
@@ -144,6 +157,7 @@ pub(super) fn of(context: &Context, server: &Server, now: Timestamp) -> Status {
             .collect(),
         total: Traffic::of(telemetry, &[Hub::ALL.map(Some).as_slice(), &[None]].concat()),
         xet_tokens: telemetry.xet_tokens(),
+        scrub: ScrubStatus::of(telemetry),
         fills: running.iter().map(|fill| FillStatus::of(fill, now)).collect(),
         data: context.cache.store().usage(),
     }
@@ -198,6 +212,13 @@ impl Traffic {
 fn ratio(part: u64, whole: u64) -> Option<f64> {
     // Exact up to 2^53, far beyond what is counted.
     (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+impl ScrubStatus {
+    fn of(telemetry: &Telemetry) -> Self {
+        let [read_blobs, read_bytes, damaged_blobs] = telemetry.scrubs();
+        Self { read_blobs, read_bytes, damaged_blobs }
+    }
 }
 
 impl FillStatus {

@@ -9,6 +9,7 @@ use crate::config::problem::nearest;
 use crate::listen::Access;
 use crate::model::{Collection, HubRoot, OnAnnounce, Place, Sha256};
 use crate::policy::egress::{Mode, Pattern};
+use crate::policy::rate::Slot;
 use crate::policy::{Delivery, DenyFor, ModelPattern, Unasked, Uploads};
 use crate::telemetry::log::{Format, Level};
 
@@ -135,6 +136,19 @@ impl Setting for Level {
         let text = text(raw)?;
         let levels = ["off", "error", "warn", "info", "debug", "trace"];
         Self::parse(text).ok_or_else(|| did_you_mean(text, levels))
+    }
+}
+
+impl Setting for Slot {
+    const PLACEHOLDER: &'static str = "RATE[@HH:MM-HH:MM]";
+
+    fn expects() -> String {
+        "a size for each second, or none, alone or for some hours of the day, such as 50MiB@08:00-18:00"
+            .into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        Self::parse(text(raw)?).map_err(|bad| Refusal::because(bad.to_string()))
     }
 }
 

@@ -68,7 +68,7 @@ where
     let (stop, stopped) = watch::channel(false);
     let done = tokio::spawn(serve(
         listener,
-        Service { handler, limits, speaks: Speaks::Plain(None) },
+        Service { handler, limits, speaks: Speaks::Plain(None), telemetry: Telemetry::new("0") },
         drain,
         stopped,
     ));

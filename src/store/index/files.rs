@@ -38,6 +38,8 @@ impl Tables<'_> {
                 let size = entry.size;
                 let blob = BlobRow { id, volume, size, refs: 0, last_used: entry.stored_at, git: None };
                 self.put_blob(&entry.blob, &blob)?;
+                // What is committed was hashed as it came.
+                self.hashed(id, entry.stored_at)?;
             }
         }
         self.bind(key, entry).map(Ok)

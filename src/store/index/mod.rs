@@ -9,6 +9,7 @@ pub(super) mod queue;
 pub(super) mod reads;
 mod removals;
 mod renewals;
+pub(super) mod scrubs;
 
 use redb::{
     Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
@@ -46,6 +47,8 @@ const REVISIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("revis
 const RENEWALS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("renewals");
 /// Repository → `HoldRow`.
 const HOLDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("holds");
+/// Blob id → `ScrubRow`.
+const SCRUBS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("scrubs");
 /// Number → `Happening`.
 const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history");
 
@@ -82,6 +85,7 @@ pub(super) struct Tables<'t> {
     holds: Table<'t, &'static str, &'static [u8]>,
     history: Table<'t, u64, &'static [u8]>,
     grants: Rows<'t>,
+    scrubs: Table<'t, u64, &'static [u8]>,
     pub(super) effects: Effects,
 }
 
@@ -123,6 +127,7 @@ impl<'t> Tables<'t> {
             holds: txn.open_table(HOLDS)?,
             history: txn.open_table(HISTORY)?,
             grants: txn.open_table(GRANTS)?,
+            scrubs: txn.open_table(SCRUBS)?,
             effects: Effects::default(),
         })
     }
@@ -137,6 +142,7 @@ impl<'t> Tables<'t> {
     /// Records that the chunks of a blob are to be removed. This comes before any of them is.
     fn doom(&mut self, id: BlobId, volume: u32) -> Result<(), Failure> {
         self.deletions.insert(id.0, DeletionRow { volume }.encode().as_slice())?;
+        self.scrubs.remove(id.0)?;
         self.effects.doomed.push((id, volume));
         Ok(())
     }
@@ -180,6 +186,7 @@ pub(super) fn complete(database: &Database) -> Result<(), Failure> {
     // One of those that came together is enough to look for.
     let opened = [DOCUMENTS, GRANTS].into_iter().try_for_each(|of| read.open_table(of).map(drop));
     let opened = opened.and_then(|()| read.open_table(HISTORY).map(drop));
+    let opened = opened.and_then(|()| read.open_table(SCRUBS).map(drop));
     drop(read);
     match opened {
         Err(TableError::TableDoesNotExist(_)) => {
