@@ -119,14 +119,14 @@ impl Scene {
     }
 }
 
-/// Clients of each crowd: 300, or as many as `benches/hostile` says.
+/// Clients of each crowd: 200, or as many as `benches/hostile` says.
 fn crowd() -> usize {
-    scale("HUBCACHE_TEST_CROWD", 300)
+    scale("HUBCACHE_TEST_CROWD", 200)
 }
 
-/// The size of the file that slow readers ask for: 64 MiB, or as `benches/hostile` says.
+/// The size of the file that slow readers ask for: 32 MiB, or as `benches/hostile` says.
 fn large() -> usize {
-    scale("HUBCACHE_TEST_LARGE", 64 * MIB)
+    scale("HUBCACHE_TEST_LARGE", 32 * MIB)
 }
 
 fn scale(variable: &str, otherwise: usize) -> usize {
@@ -440,17 +440,16 @@ fn a_gzip_bomb_of_a_hub_is_given_up_at_its_limit() {
         let reply = scene.costs_at_most(BOMB_MEMORY, || {
             let request = Request::get(&format!("{}{path}", scene.daemon.url()));
             let request = if has_token { request.token("hf_x") } else { request };
-            let reply = request.send();
+            // It may break before its head.
+            let reply = request.try_send();
             scene.is_well_served("cold.txt");
             reply
         });
-        let is_cut = reply.ended == Ended::Broken || reply.status >= 500;
-        assert!(
-            is_cut && reply.body.len() <= 160 * MIB,
-            "{path}: {} and {} bytes",
-            reply.status,
-            reply.body.len()
-        );
+        if let Ok(reply) = reply {
+            let (status, length) = (reply.status, reply.body.len());
+            assert!(reply.ended == Ended::Broken || status >= 500, "{path}: {status} and {length} bytes");
+            assert!(length <= 160 * MIB, "{path}: {status} and {length} bytes");
+        }
         // What is given up is not read on, after what the kernel had taken.
         let before = bomb.blocks.load(Ordering::Relaxed);
         assert!(before > 0, "{path} was asked for");

@@ -85,13 +85,16 @@ impl Places {
                 Arc::clone(&self.background).acquire_owned().await.expect("the semaphore is never closed")
             }
         };
+        let mut has_waited = false;
         loop {
             let freed = self.freed.notified();
             // What is given back goes to those who wait in the queue; here is left what none of them wants.
             if let Ok(all) = Arc::clone(&self.all).try_acquire_owned() {
                 return (all, background);
             }
-            self.met(Limit::Fills);
+            if !std::mem::replace(&mut has_waited, true) {
+                self.met(Limit::Fills);
+            }
             freed.await;
         }
     }

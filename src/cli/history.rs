@@ -16,7 +16,7 @@ use crate::model::Happening;
 
 const LONG_ABOUT: &str = "\
 Tell what happened to a model, or to all, the oldest first: which revision was announced in the place of which, what was \
-fetched of it, what was missing, what was superseded, kept or dropped and why, and what operators decided.
+fetched of it, what was missing, what was superseded, kept or dropped and why, what operators decided, and which files were found damaged.
 
 It works while the server runs (it asks the server) and while it does not (it opens the data directory).";
 

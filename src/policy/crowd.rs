@@ -1,6 +1,7 @@
 //! How much each client has of something that all share.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::ClientKey;
@@ -52,14 +53,15 @@ impl Crowd {
     pub fn enter(&self, client: ClientKey) -> Result<Spot, Crowded> {
         let mut counts = self.counts();
         let Counts { all, clients } = &mut *counts;
-        let has = clients.get(&client).copied().unwrap_or(0);
+        let slot = clients.entry(client);
+        let has = if let Slot::Occupied(has) = &slot { *has.get() } else { 0 };
         if has >= self.0.most_per_client {
             return Err(Crowded::Client);
         }
         if *all >= self.0.most {
             return Err(Crowded::All);
         }
-        clients.insert(client, has + 1);
+        *slot.or_insert(0) += 1;
         *all += 1;
         Ok(Spot { crowd: self.clone(), client })
     }
@@ -81,10 +83,10 @@ impl Drop for Spot {
     fn drop(&mut self) {
         let mut counts = self.crowd.counts();
         counts.all = counts.all.saturating_sub(1);
-        if let Some(count) = counts.clients.get_mut(&self.client) {
-            *count -= 1;
-            if *count == 0 {
-                counts.clients.remove(&self.client);
+        if let Slot::Occupied(mut has) = counts.clients.entry(self.client) {
+            *has.get_mut() -= 1;
+            if *has.get() == 0 {
+                has.remove();
             }
         }
     }

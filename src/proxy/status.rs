@@ -137,7 +137,7 @@ pub(super) fn limited(limit: Limit) -> Reply {
         _ => (StatusCode::SERVICE_UNAVAILABLE, Outcome::Busy),
     };
     let text = format!("{} ({})", limit.phrase(), limit.setting());
-    let mut reply = answer::text(status, outcome, &text);
+    let mut reply = with_message(status, outcome, &text);
     retry_after(&mut reply, BUSY_RETRY);
     reply
 }

@@ -4,6 +4,7 @@ mod crashes;
 mod documents;
 mod fills;
 mod opening;
+mod scrubs;
 mod sharing;
 mod space;
 
