@@ -84,9 +84,9 @@ impl Sessions {
         let SessionAsked { lock, file, records, .. } = opening.asked;
         let frozen = Frozen::new(lock, &file, &self.dir, Freezing::Run { records });
         let proxy = self.proxy(Arc::clone(&frozen), records, door.speaks.is_some());
-        let handler = move |request, _peer, arrival| {
+        let handler = move |request, peer, arrival| {
             let proxy = Arc::clone(&proxy);
-            async move { proxy.handle(request, arrival).await }
+            async move { proxy.handle(request, peer, arrival).await }
         };
         let service = listen::Service { handler, limits: self.limits, speaks: Speaks::Plain(door.speaks) };
         let (close, closing) = oneshot::channel::<()>();
@@ -126,7 +126,9 @@ impl Sessions {
             false => Mirror { watcher: None, ..mirror },
         });
         let fetcher = core.fetcher.clone().filter(|_| records);
-        let forwarding = Forwarding { egress: Arc::clone(&self.egress), intercept };
+        // Whoever holds the session has the data directory; its listener is on this machine, for one program.
+        let keeper = Arc::default();
+        let forwarding = Forwarding { egress: Arc::clone(&self.egress), intercept, keeper };
         let (rules, cache, telemetry) = (core.rules.clone(), Arc::clone(&core.cache), core.telemetry.clone());
         Proxy::new(rules, forwarding, cache, fetcher, telemetry, mirror, Some(frozen))
     }

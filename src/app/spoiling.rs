@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 use super::signals::Signals;
 use super::{Error, bind, local_address};
 use crate::faults::{Rules, Spoiler, Tally};
-use crate::listen::{self, Drained, Peer, Speaks};
+use crate::listen::{self, Drained, Speaks};
+use crate::policy::Peer;
 use crate::proxy::Handled;
 use crate::request::Arrival;
 

@@ -73,6 +73,7 @@ pub use survey::Survey;
 pub use take::{Progress, expectation};
 
 use crate::model::{Commit, EntryKey, Expectation, RefKey, Repo, Roots};
+use crate::policy::ModelRules;
 use crate::store::{RefRecord, Store};
 use crate::upstream::Failure;
 use settled::{Settled as Standpoint, Tree};
@@ -102,6 +103,8 @@ pub struct Settings {
     pub mark_for: Duration,
     /// The size of files above which clients are told of their place in the Xet store; `None` for no file.
     pub xet_above: Option<u64>,
+    /// Which models and files are not fetched, for whomever.
+    pub models: Arc<ModelRules>,
 }
 
 impl Default for Settings {
@@ -118,6 +121,7 @@ impl Default for Settings {
             negative_ttl: Duration::from_secs(10),
             mark_for: Duration::from_secs(600),
             xet_above: Some(50_000_000_000),
+            models: Arc::default(),
         }
     }
 }

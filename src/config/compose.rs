@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{
-    Admin, Cache, Egress, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Settings, Store, Upstream,
+    Admin, Audit, Cache, Egress, HubHuggingFace, HubMozilla, Intercept, Listen, Log, Models, Settings, Store,
+    Tokens, Upstream,
 };
-use super::{Config, Frozen, Pinned, Problem, Values};
-use crate::listen::Access;
+use super::{Access, Config, Frozen, Pinned, Problem, Values};
 use crate::model::{Hub, HubRoot, OnAnnounce, Roots, known_hosts};
 use crate::policy::egress::Pattern;
+use crate::policy::{self, ModelRules};
+use crate::proxy::KeeperSettings;
 use crate::proxy::XET_HOSTS;
-use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, upstream};
+use crate::{admin, cache, listen, remote_settings, store, telemetry, upstream};
 
 /// The settings of every module; all values were checked before.
 pub fn config(values: &Values) -> Config {
@@ -25,17 +27,22 @@ pub fn config(values: &Values) -> Config {
     let (missing_report, faults) = (hubs.missing_report.clone(), hubs.faults.clone());
     let frozen = hubs.bundle.clone().map(Pinned::Bundle).or(lock);
     let frozen = frozen.map(|pinned| Frozen { pinned, missing_report, faults });
+    let said_of_listeners = Listen::from(values);
+    let access = access(&said_of_listeners, Tokens::from(values));
+    let models = Arc::new(models(Models::from(values)));
     Config {
         offline: hubs.offline,
         frozen,
-        listen: listen(Listen::from(values), Intercept::from(values), &store),
+        listen: listen(said_of_listeners, Intercept::from(values), &store),
+        access,
+        audit: Audit::from(values).file,
         egress: egress(Egress::from(values), &said),
         admin: admin(Admin::from(values)),
         store,
         upstream: upstream(hubs, said.ref_ttl, mozilla, huggingface, server),
         settings,
-        policy: policy(&said),
-        cache: cache(&said),
+        policy: policy(&said, Arc::clone(&models)),
+        cache: cache(&said, models),
         log: log(Log::from(values)),
         again: Vec::new(),
     }
@@ -57,15 +64,17 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
         [("listen.address", Some(listen.address)), ("listen.tls_address", listen.tls_address)]
     {
         if let Some(address) = address.filter(|a| !a.ip().to_canonical().is_loopback())
-            && listen.access == Access::Local
+            && listen.access == policy::Access::Local
         {
             let text = format!(
-                "{key} is {address}, which other machines can reach; --access anonymous (listen.access) says that \
-                 whoever reaches it may use this cache, without being asked who that is"
+                "{key} is {address}, which other machines can reach; --access (listen.access) says who may use it: token or \
+                 mtls, which need --tokens FILE, or --access anonymous, with which whoever reaches it may, without being \
+                 asked who that is"
             );
             problems.push(Problem { origin: values.origin(key).clone(), text });
         }
     }
+    problems.extend(half_guarded(values, &listen));
     let upstream = Upstream::from(values);
     problems.extend(half_frozen(values, &upstream));
     if upstream.backoff > upstream.backoff_max {
@@ -73,6 +82,44 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
         problems.push(Problem { origin: values.origin("upstream.backoff").clone(), text });
     }
     problems
+}
+
+/// What is needed to know who somebody is.
+fn half_guarded(values: &Values, listen: &Listen) -> Vec<Problem> {
+    let (asks, has_authorities) = (!listen.access.is_open(), listen.client_ca.is_some());
+    let has_tokens = Tokens::from(values).tokens.is_some();
+    let found = [
+        (
+            asks && !has_tokens,
+            "listen.access",
+            "needs the file of tokens and rules, without which nobody may do anything: --tokens FILE (access.tokens); \
+             `hubcache token add NAME --tokens FILE` makes it",
+        ),
+        (
+            listen.access == policy::Access::Mtls && !has_authorities,
+            "listen.access",
+            "is mtls, which needs the authorities that vouch for clients: --client-ca FILE (listen.client_ca)",
+        ),
+        (
+            has_authorities && listen.tls_address.is_none(),
+            "listen.client_ca",
+            "is for the TLS listener: --listen-tls ADDR --cert FILE --key FILE",
+        ),
+        (
+            has_authorities && !asks,
+            "listen.client_ca",
+            "is of no use where nobody is asked who they are: --access mtls or --access token (listen.access)",
+        ),
+        (
+            asks && Upstream::from(values).faults.is_some(),
+            "upstream.faults",
+            "is for a server that asks nobody who they are: listen.access local or anonymous",
+        ),
+    ];
+    let found = found.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+    found
+        .map(|(_, key, why)| Problem { origin: values.origin(key).clone(), text: format!("{key} {why}") })
+        .collect()
 }
 
 /// What is only for a frozen server, and what that needs or cannot have.
@@ -151,9 +198,11 @@ fn listen(said: Listen, intercept: Intercept, store: &store::Settings) -> listen
     let files = files.unwrap_or_else(|| listen::authority::Files::of(&store.dir));
     let intercept = listen::Intercept { enabled: intercept.enabled, files, is_own: named.is_none() };
     let tls = said.tls_address.zip(said.tls_cert).zip(said.tls_key);
+    let required = said.access == policy::Access::Mtls;
+    let clients = said.client_ca.map(|authorities| listen::ClientCertificates { authorities, required });
     listen::Settings {
         address: said.address,
-        tls: tls.map(|((address, certificate), key)| listen::Tls { address, certificate, key }),
+        tls: tls.map(|((address, certificate), key)| listen::Tls { address, certificate, key, clients }),
         intercept,
         limits: listen::Limits {
             header_timeout: said.header_timeout,
@@ -164,6 +213,16 @@ fn listen(said: Listen, intercept: Intercept, store: &store::Settings) -> listen
         },
         drain: said.drain,
     }
+}
+
+fn access(listen: &Listen, said: Tokens) -> Access {
+    let keeper = KeeperSettings { access: listen.access, field: said.header.0 };
+    Access { keeper, tokens: said.tokens }
+}
+
+fn models(said: Models) -> ModelRules {
+    let Models { allow, deny, deny_paths, deny_formats } = said;
+    ModelRules { allow, deny, deny_paths, deny_formats }
 }
 
 fn egress(said: Egress, cache: &Cache) -> policy::Egress {
@@ -241,7 +300,7 @@ fn settings(
     })
 }
 
-fn policy(said: &Cache) -> policy::Rules {
+fn policy(said: &Cache, models: Arc<ModelRules>) -> policy::Rules {
     policy::Rules {
         ref_ttl: said.ref_ttl,
         revalidate_budget: said.revalidate_budget,
@@ -252,10 +311,11 @@ fn policy(said: &Cache) -> policy::Rules {
         delivery_mozilla: said.delivery_mozilla,
         delivery_huggingface: said.delivery_huggingface,
         uploads: said.uploads,
+        models,
     }
 }
 
-fn cache(said: &Cache) -> cache::Settings {
+fn cache(said: &Cache, models: Arc<ModelRules>) -> cache::Settings {
     cache::Settings {
         window_bytes: said.window.0,
         max_fills: said.max_fills.as_usize(),
@@ -268,6 +328,7 @@ fn cache(said: &Cache) -> cache::Settings {
         negative_ttl: said.negative_ttl,
         mark_for: said.mark_for,
         xet_above: said.xet_above.map(|size| size.0),
+        models,
     }
 }
 

@@ -22,7 +22,7 @@ pub use layers::{Chosen, FlagValue, Sources, Values};
 pub use problem::{Origin, Problem, Problems};
 pub use setting::Raw;
 
-use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, upstream};
+use crate::{admin, cache, listen, policy, proxy, remote_settings, store, telemetry, upstream};
 
 /// The settings of every module.
 #[derive(Clone, Debug)]
@@ -33,6 +33,10 @@ pub struct Config {
     pub frozen: Option<Frozen>,
     /// The listener that clients talk to.
     pub listen: listen::Settings,
+    /// Who may use it.
+    pub access: Access,
+    /// The audit log, if there is one.
+    pub audit: Option<PathBuf>,
     /// Where connections may go.
     pub egress: policy::Egress,
     /// The operators' door.
@@ -51,6 +55,15 @@ pub struct Config {
     pub log: telemetry::log::Settings,
     /// The flags that give another process the same settings, in the same environment.
     pub again: Vec<OsString>,
+}
+
+/// Who may use the listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// How that is found out.
+    pub keeper: proxy::KeeperSettings,
+    /// The file of tokens and rules.
+    pub tokens: Option<PathBuf>,
 }
 
 /// What a frozen server works with.

@@ -10,9 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use super::Speaks;
 use super::clients::Clients;
 use super::connection::{Handler, Service, drive};
-use super::{Peer, Speaks};
+use crate::policy::Peer;
 
 // A server at its limit would otherwise say so with every connection.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -68,7 +69,7 @@ pub async fn serve<H: Handler>(
         }
         let (service, stop) = (Arc::clone(&service), stop.clone());
         connections.spawn(async move {
-            drive(stream, Peer { addr }, service, stop).await;
+            drive(stream, Peer::from(addr), service, stop).await;
             drop((permit, place));
         });
     }

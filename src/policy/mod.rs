@@ -1,16 +1,22 @@
 //! May we serve it, from where, and how fast may it leave. Pure: settings, facts and the time go in, a decision
 //! comes out.
 
+pub mod access;
+mod barred;
 mod denylist;
 pub mod egress;
 mod guard;
 mod models;
+mod network;
 mod plan;
 mod release;
 mod settle;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use access::{Access, Peer, Who};
+pub use barred::{Barred, FileFormat, ModelRules, PathPattern};
 pub use denylist::{DENY_LIST, Denied, DenyFor, DenyList};
 pub use egress::{Asker, Denial, Egress, Scope, scope};
 pub use guard::{Guarded, guard};
@@ -40,6 +46,8 @@ pub struct Rules {
     pub delivery_huggingface: Delivery,
     /// What becomes of requests that could change something at a hub.
     pub uploads: Uploads,
+    /// Which models and files nobody is given.
+    pub models: Arc<ModelRules>,
 }
 
 impl Default for Rules {
@@ -54,6 +62,7 @@ impl Default for Rules {
             delivery_mozilla: Delivery::Verified,
             delivery_huggingface: Delivery::Stream,
             uploads: Uploads::Pass,
+            models: Arc::default(),
         }
     }
 }

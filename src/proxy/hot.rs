@@ -46,13 +46,14 @@ impl Hot {
         Self(Cache::builder().max_capacity(MOST).weigher(weigh).build())
     }
 
-    /// The answer to a request, if it is ready.
+    /// The answer to a request, if it is ready; with its digest for the audit log if that is wanted.
     pub(super) fn answer(
         &self,
         head: &Parts,
         named: &Named,
         store: &Store,
         now: Timestamp,
+        notes_digest: bool,
     ) -> Option<(Reply, Hub)> {
         if !is_plain(head) {
             return None;
@@ -73,6 +74,9 @@ impl Hot {
         *response.headers_mut() = answer.fields.clone();
         let age = answer.entry.checked_at.age(now).as_secs();
         response.headers_mut().insert(header::AGE, HeaderValue::from(age));
+        if notes_digest {
+            response.extensions_mut().insert(answer.entry.blob);
+        }
         Some((Reply { response, outcome: Outcome::Hit }, answer.hub))
     }
 

@@ -6,11 +6,13 @@
 
 mod answer;
 mod api;
+mod audit;
 pub mod explain;
 mod file;
 mod forward;
 mod frozen;
 mod hot;
+mod keeper;
 mod offline;
 mod pac;
 mod private;
@@ -18,13 +20,14 @@ mod settings;
 mod status;
 mod upload;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use crate::body::{Body, BodyEnd};
@@ -32,15 +35,18 @@ use crate::cache::{Cache, Fetcher, View};
 use crate::hub::api::question_path;
 use crate::hub::file_path;
 use crate::model::{Hub, Outcome, Timestamp, was_here};
-use crate::policy::{Check, Denied, Rules};
+use crate::policy::{Check, Denied, Peer, Rules, Who};
 use crate::request::{
-    Arrival, Named, Reject, Target, classify, client_is_firefox, is_preflight, is_xet_read_token, named,
+    Arrival, Named, Reject, SeenAs, Target, classify, client_is_firefox, is_preflight, is_xet_read_token,
+    named,
 };
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
+pub use audit::doer;
 pub use forward::{Forwarding, Passage, XET_HOSTS};
 pub use frozen::{Freezing, Frozen, Lack};
 use hot::Hot;
+pub use keeper::{AccessStatus, Keeper, KeeperSettings, OWN_FIELD, Unknown};
 pub use settings::Mirror;
 
 /// Serves clients.
@@ -80,6 +86,33 @@ struct Reply {
     outcome: Outcome,
 }
 
+/// What was decided about a request.
+struct Decided {
+    reply: Reply,
+    hub: Option<Hub>,
+    passage: Option<Passage>,
+    /// What it asked for, where there is an audit log.
+    what: Option<audit::What>,
+}
+
+impl From<Reply> for Decided {
+    fn from(reply: Reply) -> Self {
+        Self { reply, hub: None, passage: None, what: None }
+    }
+}
+
+/// What the end of a request tells of its beginning.
+struct Ending {
+    method: Method,
+    uri: Uri,
+    began: Instant,
+    /// Who made it, if that is known.
+    who: Option<Who>,
+    from: SocketAddr,
+    /// What it asked for, where there is an audit log.
+    what: Option<audit::What>,
+}
+
 /// How a request came and whom it named, kept with its head.
 #[derive(Clone, Default)]
 struct Visit {
@@ -114,21 +147,57 @@ impl Proxy {
     }
 
     /// Answers one request.
-    pub async fn handle(self: &Arc<Self>, request: Request<Incoming>, arrival: Arrival) -> Handled {
+    pub async fn handle(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: Peer,
+        arrival: Arrival,
+    ) -> Handled {
         let began = Instant::now();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let (method, uri) = (head.method.clone(), head.uri.clone());
+        let ending = |who: Option<Who>| Ending { method, uri, began, who, from: peer.addr, what: None };
+        let who = match self.receive(&mut head, &peer, &arrival) {
+            Ok(who) => who,
+            Err(reply) => {
+                upload::drain(&head, body).await;
+                return self.finish(reply, None, ending(None)).into();
+            }
+        };
         let named = named(&head, &arrival);
         let ready = match &named {
-            Ok(named) => self.hot.answer(&head, named, self.cache.store(), Timestamp::now()),
-            Err(_) => None,
+            Ok(named) if self.is_plain() => self.ready(&head, named),
+            _ => None,
         };
-        let (reply, hub, passage) = match ready {
-            Some((reply, hub)) => (reply, Some(hub), None),
+        let decided = match ready {
+            Some((reply, hub)) => Decided { hub: Some(hub), ..Decided::from(reply) },
             // On the heap: it is large, and the future of a request is copied before it runs.
-            None => Box::pin(self.decide(head, body, named, arrival)).await,
+            None => Box::pin(self.decide(head, body, named, arrival, &who)).await,
         };
-        Handled { response: self.finish(reply, hub, method, uri, began), passage }
+        let Decided { reply, hub, passage, what } = decided;
+        let ending = Ending { what, ..ending(Some(who)) };
+        Handled { response: self.finish(reply, hub, ending), passage }
+    }
+
+    /// Who makes a request; this server's credential is no part of it any more.
+    fn receive(&self, head: &mut Parts, peer: &Peer, arrival: &Arrival) -> Result<Who, Reply> {
+        let keeper = &self.forwarding.keeper;
+        let is_for_all = keeper::is_for_all(head, arrival);
+        keeper.receive(head, arrival, peer, Timestamp::now()).or_else(|why| match is_for_all {
+            true => Ok(Who::of(peer)),
+            false => Err(keeper::unknown(why, SeenAs::of(head, arrival), keeper.field())),
+        })
+    }
+
+    /// Whether everybody may have everything, and nobody wants to know who had it: then a request need not be understood
+    /// where its answer is ready.
+    fn is_plain(&self) -> bool {
+        self.forwarding.keeper.is_open() && !self.telemetry.audits()
+    }
+
+    /// The answer that is ready for a request, if one is.
+    fn ready(&self, head: &Parts, named: &Named) -> Option<(Reply, Hub)> {
+        self.hot.answer(head, named, self.cache.store(), Timestamp::now(), self.telemetry.audits())
     }
 
     /// Finds out what a request asks, and answers it.
@@ -138,21 +207,37 @@ impl Proxy {
         body: Incoming,
         named: Result<Named, Reject>,
         arrival: Arrival,
-    ) -> (Reply, Option<Hub>, Option<Passage>) {
+        who: &Who,
+    ) -> Decided {
         let at_hub = named.as_ref().is_ok_and(|named| named.hub().is_some());
         let seen = self.cache.store().changes();
-        let target = named.and_then(|named| classify(&head.method, &head.uri, &named));
+        let target =
+            named.as_ref().map_err(Clone::clone).and_then(|named| classify(&head.method, &head.uri, named));
         let hub = target.as_ref().ok().and_then(Target::hub);
+        let what = self.telemetry.audits().then(|| audit::What::of(target.as_ref().ok()));
+        let answered = |reply| Decided { reply, hub, passage: None, what };
+        let is_for_all = keeper::is_for_all(&head, &arrival);
         head.extensions.insert(Visit { arrival, at_hub, seen });
+        let refused =
+            target.as_ref().ok().filter(|_| !is_for_all).and_then(|target| self.refused_to(who, target));
+        if let Some(reply) = refused {
+            upload::drain(&head, body).await;
+            return answered(reply);
+        }
+        if !self.is_plain()
+            && let Some((reply, _)) = named.ok().and_then(|named| self.ready(&head, &named))
+        {
+            return answered(reply);
+        }
         let denied = target.as_ref().ok().and_then(|target| self.forbidden(target, &head));
         let reply = match target {
             _ if was_here(&head.headers) => status::looped(),
             Ok(Target::Tunnel(place)) => {
-                let (reply, passage) = self.tunnel(&place).await;
-                return (reply, hub, passage);
+                let (reply, passage) = self.tunnel(&place, who).await;
+                return Decided { passage, ..answered(reply) };
             }
             Ok(Target::Elsewhere(place)) => self.forward(&place, Request::from_parts(head, body)).await,
-            _ if is_preflight(&head.method, &head.headers) => preflight(),
+            _ if is_preflight(&head.method, &head.headers) => preflight(self.forwarding.keeper.field()),
             Err(reject) => rejected(&reject),
             Ok(_) if let Some(denied) = &denied => status::denied(head.uri.path(), denied),
             Ok(Target::File(resource)) => self.file(&resource, &head).await,
@@ -168,7 +253,7 @@ impl Proxy {
                 self.pass(hub, &path_and_query, Request::from_parts(head, body), Outcome::Passed).await
             }
         };
-        (reply, hub, None)
+        answered(reply)
     }
 
     /// The record of the deny list that forbids this client what it asks for.
@@ -218,15 +303,10 @@ impl Proxy {
     }
 
     /// Arranges that the request is counted and logged once, when its body ends.
-    fn finish(
-        self: &Arc<Self>,
-        reply: Reply,
-        hub: Option<Hub>,
-        method: Method,
-        uri: Uri,
-        began: Instant,
-    ) -> Response<Body> {
+    fn finish(self: &Arc<Self>, reply: Reply, hub: Option<Hub>, ending: Ending) -> Response<Body> {
         let Reply { response, outcome } = reply;
+        let audited = audit::Audited::of(&self.telemetry, &response, &ending);
+        let Ending { method, uri, began, .. } = ending;
         let status = response.status().as_u16();
         let handed_on = response.body().is_passed();
         let proxy = Arc::clone(self);
@@ -243,6 +323,9 @@ impl Proxy {
                 if handed_on {
                     proxy.telemetry.upstream_received(hub, sent_bytes);
                 }
+            }
+            if let Some(audited) = audited {
+                proxy.telemetry.audit(|| audited.record(last, sent_bytes, cause.as_deref()));
             }
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             // The query is left out: it can carry a signature.
@@ -288,21 +371,18 @@ fn rejected(reject: &Reject) -> Reply {
 }
 
 /// A browser asks whether a page of another origin may read files; it may.
-fn preflight() -> Reply {
+fn preflight(own_field: &HeaderName) -> Reply {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    let allow = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "Authorization, Cache-Control, If-None-Match, If-Range, Range",
-        ),
-        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-    ];
+    let allow =
+        [(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"), (header::ACCESS_CONTROL_MAX_AGE, "86400")];
     for (name, value) in allow {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    let fields = format!("Authorization, Cache-Control, If-None-Match, If-Range, Range, {own_field}");
+    let fields = HeaderValue::try_from(fields).expect("names of fields are visible ASCII");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields);
     answer::add_own_fields(headers, Outcome::Preflight, None);
     Reply { response, outcome: Outcome::Preflight }
 }

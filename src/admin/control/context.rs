@@ -9,7 +9,7 @@ use super::Opening;
 use crate::cache::{Cache, Fetcher};
 use crate::model::Timestamp;
 use crate::policy::Rules;
-use crate::proxy::{Frozen, Mirror};
+use crate::proxy::{Frozen, Keeper, Mirror};
 use crate::telemetry::Telemetry;
 
 /// What commands work on: always the store, and what a server knows beside it.
@@ -47,4 +47,6 @@ pub struct Server {
     pub frozen: Option<Arc<Frozen>>,
     /// What was counted.
     pub telemetry: Telemetry,
+    /// Who may do what.
+    pub keeper: Arc<Keeper>,
 }
