@@ -19,7 +19,8 @@ fn fixture() -> Fixture {
 
 async fn ask(door: &Arc<Door>, method: Method, host: &str, path: &str) -> (StatusCode, String) {
     let request = Request::builder().method(method).uri(path).header(HOST, host).body(()).unwrap();
-    let response = Arc::clone(door).handle(request, Peer::from(([127, 0, 0, 1], 1).into())).await;
+    let response =
+        Arc::clone(door).handle(request, Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)))).await;
     assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();

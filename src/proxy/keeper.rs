@@ -209,7 +209,10 @@ impl Keeper {
 impl Proxy {
     /// Why a known client is not given what it asks for, if it is not; nothing held was looked at for it.
     pub(super) fn refused_to(&self, who: &Who, target: &Target) -> Option<Reply> {
-        let model = self.model_of(target);
+        if self.forwarding.keeper.is_open() && self.rules.models.is_empty() {
+            return None;
+        }
+        let model = model_of(target);
         let about = match (&model, target) {
             (Some((hub, repo, _)), _) => About::Model(*hub, repo),
             (None, Target::Settings(_) | Target::Pac) => About::Common,
@@ -238,22 +241,20 @@ impl Proxy {
             (None, _) => None,
         }
     }
+}
 
-    /// The model that a request is about, and the file in it, as far as it is about one.
-    fn model_of(&self, target: &Target) -> Option<(Hub, Repo, Option<String>)> {
-        match target {
-            Target::File(resource) if Hub::MODELS.contains(&resource.hub) => {
-                Some((resource.hub, resource.repo.clone(), Some(resource.path.clone())))
-            }
-            Target::Question(question) => Some((Hub::HuggingFace, question.repo.clone(), None)),
-            Target::Pass { hub, path_and_query } => {
-                passed_model(*hub, path_and_query).map(|(repo, path)| (*hub, repo, path))
-            }
-            Target::File(_)
-            | Target::Elsewhere(_)
-            | Target::Tunnel(_)
-            | Target::Settings(_)
-            | Target::Pac => None,
+/// The model that a request is about, and the file in it, as far as it is about one.
+pub(super) fn model_of(target: &Target) -> Option<(Hub, Repo, Option<String>)> {
+    match target {
+        Target::File(resource) if Hub::MODELS.contains(&resource.hub) => {
+            Some((resource.hub, resource.repo.clone(), Some(resource.path.clone())))
+        }
+        Target::Question(question) => Some((Hub::HuggingFace, question.repo.clone(), None)),
+        Target::Pass { hub, path_and_query } => {
+            passed_model(*hub, path_and_query).map(|(repo, path)| (*hub, repo, path))
+        }
+        Target::File(_) | Target::Elsewhere(_) | Target::Tunnel(_) | Target::Settings(_) | Target::Pac => {
+            None
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::model::Timestamp;
 use crate::policy::Rules;
 use crate::proxy::{Frozen, Keeper, Mirror};
 use crate::telemetry::Telemetry;
+use crate::telemetry::audit::Record;
 
 /// What commands work on: always the store, and what a server knows beside it.
 #[derive(Clone)]
@@ -29,6 +30,15 @@ pub struct Context {
     pub sessions: Option<mpsc::Sender<Opening>>,
     /// The server that runs; none where a command has opened the store itself.
     pub server: Option<Arc<Server>>,
+}
+
+impl Context {
+    /// Adds a record to the audit log of the server that runs, if one does and has one.
+    pub(super) fn audit(&self, record: impl FnOnce() -> Record) {
+        if let Some(server) = &self.server {
+            server.telemetry.audit(record);
+        }
+    }
 }
 
 /// A server that runs.

@@ -33,7 +33,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use book::{BadBook, Book, MAX_BOOK, Rule, Token, Whom};
-pub use token::{NewToken, digest, entry};
+pub use token::{NewToken, digest, entry, without};
 
 use super::ModelPattern;
 use crate::model::{Hub, Repo, Timestamp};

@@ -154,3 +154,20 @@ fn a_book_that_means_nothing_is_told_with_its_line() {
     assert_eq!(Book::parse(&" ".repeat(MAX_BOOK + 1)), Err(BadBook::TooLong));
     assert_eq!(book(""), Book::default());
 }
+
+#[test]
+fn a_token_is_cut_out_and_all_else_stays_as_it_was() {
+    let head = "# Ours.\n\n[[rule]]\ngroup = \"ml\"\nmay = [\"read\"] # all of it\n\n";
+    let first = token("t1", '1', "may = [\n  \"read\",\n]");
+    let second = format!("# For the nightly run.\n{}", token("t2", '2', "may = [\"read\"]"));
+    let text = format!("{head}{first}\n{second}");
+    let book = book(&text);
+    assert_eq!(without(&text, &book, "t1").unwrap(), format!("{head}\n{second}"));
+    assert_eq!(without(&text, &book, "t2").unwrap(), format!("{head}{first}\n# For the nightly run.\n"));
+    assert_eq!(without(&text, &book, "t3"), None);
+    let inline = format!(
+        "token = [{{id=\"t1\",name=\"x\",sha256=\"{}\",created=2026-01-01,may=[\"read\"]}}]",
+        "1".repeat(64)
+    );
+    assert_eq!(without(&inline, &self::book(&inline), "t1"), None, "it is left to whoever wrote it so");
+}

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::Digest as _;
 
-use super::{Grant, Right};
+use super::{Book, Grant, Right};
 use crate::model::{Sha256, Timestamp, hex};
 
 /// What every token begins with, so that programs that look for lost secrets know it.
@@ -43,6 +43,25 @@ impl NewToken {
 /// What is written down of a token that somebody shows.
 pub fn digest(shown: &[u8]) -> Sha256 {
     Sha256(sha2::Sha256::digest(shown).into())
+}
+
+/// The text of a file without the token of this id, all else being as it was; nothing if it cannot be cut out so.
+pub fn without(text: &str, book: &Book, id: &str) -> Option<String> {
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let heads: Vec<usize> = (0..lines.len()).filter(|at| lines[*at].trim_start().starts_with('[')).collect();
+    let ends = heads.iter().skip(1).copied().chain([lines.len()]);
+    let is_it = |from: usize, to: usize| {
+        let part = Book::parse(&lines[from..to].concat());
+        part.is_ok_and(|part| part.rules.is_empty() && part.tokens.iter().any(|token| token.bearer.id == id))
+    };
+    let (from, to) = heads.iter().copied().zip(ends).find(|(from, to)| is_it(*from, *to))?;
+    // Comments at the end belong to what follows.
+    let is_said = |line: &&str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    let last = (from..to).rev().find(|at| is_said(&lines[*at]))?;
+    let rest = [&lines[..from], &lines[last + 1..]].concat().concat();
+    let mut wanted = book.clone();
+    wanted.tokens.retain(|token| token.bearer.id != id);
+    (Book::parse(&rest).as_ref() == Ok(&wanted)).then_some(rest)
 }
 
 /// The part of the file that a new token is.
