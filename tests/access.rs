@@ -246,25 +246,16 @@ fn curl_uses_a_token_as_the_password_of_its_proxy() {
     let ca = scene.daemon.data().join("ca/ca.pem");
     let curl = |scheme: &str, user: &str| {
         let mut command = Command::new("curl");
-        command.args([
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--proxy",
-            &scene.daemon.url(),
-            "--proxy-user",
-            user,
-        ]);
-        command.arg("--cacert").arg(&ca).arg(format!("{scheme}://{HF}{CONFIG}"));
-        command.output().expect("curl can be run")
+        command.args(["--silent", "--write-out", " %{http_code} %{http_connect}", "--proxy-user", user]);
+        command.arg("--proxy").arg(scene.daemon.url()).arg("--cacert").arg(&ca);
+        let output = command.arg(format!("{scheme}://{HF}{CONFIG}")).output().expect("curl can be run");
+        String::from_utf8(output.stdout).unwrap()
     };
-    for scheme in ["http", "https"] {
-        let good = curl(scheme, &format!("ci:{token}"));
-        let said = String::from_utf8_lossy(&good.stderr).into_owned();
-        assert_eq!(String::from_utf8_lossy(&good.stdout), "{\"of\": \"acme/tiny\"}", "{said}");
-        let bad = curl(scheme, "ci:hct_no");
-        assert!(!bad.status.success() && String::from_utf8_lossy(&bad.stderr).contains("407"), "{scheme}");
-    }
+    let (good, bad) = (format!("ci:{token}"), "ci:hct_no");
+    assert_eq!(curl("http", &good), "{\"of\": \"acme/tiny\"} 200 000");
+    assert_eq!(curl("https", &good), "{\"of\": \"acme/tiny\"} 200 200");
+    assert!(curl("http", bad).ends_with(" 407 000"), "{}", curl("http", bad));
+    assert!(curl("https", bad).ends_with(" 000 407"), "{}", curl("https", bad));
 }
 
 #[test]
@@ -542,11 +533,17 @@ fn huggingface_hub_shows_a_token_as_its_own() {
         let files =
             fetch(&token, "acme/tiny").unwrap_or_else(|gave_up| panic!("{client:?}: {}", gave_up.stderr));
         assert_eq!(std::fs::read(&files[1]).unwrap(), [7; 300_000], "{client:?}");
+        // What it makes of a refusal differs from version to version; the reason is in a field that all of them print.
         let refused = fetch(&token, "other/tiny").unwrap_err().stderr;
-        assert!(refused.contains("403"), "{client:?}: {refused}");
+        assert!(refused.contains("lacks") || refused.contains("for other models"), "{client:?}: {refused}");
+        fetch("hct_wrong", "acme/tiny").expect("what it has in its own cache it uses");
         let unknown = fetch("hct_wrong", "other/tiny").unwrap_err().stderr;
-        assert!(unknown.contains("401"), "{client:?}: {unknown}");
+        assert!(
+            unknown.contains("401") || unknown.contains("no token of this server"),
+            "{client:?}: {unknown}"
+        );
         let seen = scene.hub.requests();
+        assert_eq!(scene.hub.count("", "other/tiny"), 0, "{}", scene.hub.journal());
         assert!(
             !seen.is_empty() && seen.iter().all(|seen| seen.header("authorization").is_none()),
             "{}",
@@ -726,7 +723,7 @@ fn what_the_operator_bars_is_given_to_nobody_and_not_fetched() {
     barred("/OTHER/tiny/resolve/main/config.json", "models.deny");
     barred("/api/models/other/tiny", "models.deny");
     barred("/api/models/other/tiny/tree/main", "models.deny");
-    barred("/api/models/other%2Ftiny/xet-read-token/main", "models.deny");
+    barred("/api/models/other/tiny/xet-read-token/main", "models.deny");
     barred("/other/tiny/raw/main/config.json", "models.deny");
     barred("/hub/huggingface/other/tiny/resolve/main/config.json", "models.deny");
     barred("/third/x/resolve/main/config.json", "models.allow");
@@ -743,10 +740,10 @@ fn what_the_operator_bars_is_given_to_nobody_and_not_fetched() {
 
     let explained = daemon.command(&["explain", OTHER]);
     assert!(String::from_utf8_lossy(&explained.stdout).contains("models.deny"), "{explained:?}");
-    let preload = daemon.command(&["preload", "hf:acme/guarded@main", "--include", "*.bin"]);
-    assert!(!preload.status.success());
-    let preload = daemon.command(&["preload", "hf:acme/tiny", "--include", "pytorch_model.bin"]);
+    let preload = daemon.command(&["preload", "moz:acme/tiny@v2.0", "--file", "model.pt"]);
     let said = [preload.stdout, preload.stderr].concat();
+    assert!(hub.count("", "model.pt") == 0, "{}", hub.journal());
+    assert!(!preload.status.success());
     let said = String::from_utf8_lossy(&said);
-    assert!(hub.count("GET", "acme/tiny/pytorch_model.bin") == 0, "{said}");
+    assert!(said.contains("models.deny_formats of this server has pickle"), "{said}");
 }

@@ -28,7 +28,7 @@ use crate::model::{Happening, Timestamp};
 use crate::policy::access::{About, Peer, Right, Who};
 use crate::proxy::{Keeper, Mirror, Unknown, doer};
 use crate::store::Store;
-use crate::telemetry::audit::Record;
+use crate::telemetry::audit::{Deed, Record};
 use crate::telemetry::{METRICS_CONTENT_TYPE, Telemetry};
 
 /// The settings of the operators' door.
@@ -92,10 +92,7 @@ impl Door {
             SYNC | EVENTS if !host::is_same_origin(&request, &self.hosts) => {
                 text(StatusCode::FORBIDDEN, CROSS_ORIGIN)
             }
-            SYNC => match self.admits(known) {
-                Ok(who) => self.sync_for(&who, peer).await,
-                Err(refusal) => refusal,
-            },
+            SYNC => self.sync_for(known, peer).await,
             EVENTS => self.events(request.method() == Method::HEAD),
             _ => text(StatusCode::NOT_FOUND, INDEX),
         }
@@ -114,34 +111,6 @@ impl Door {
         }
     }
 
-    /// Whoever may have this server fetch by itself.
-    fn admits(&self, known: Result<Who, Unknown>) -> Result<Who, Response<Body>> {
-        let who = known.map_err(|_| {
-            let mut response = text(StatusCode::UNAUTHORIZED, NO_TOKEN);
-            response
-                .headers_mut()
-                .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"hubcache\""));
-            response
-        })?;
-        match self.keeper.may(&who, Right::Preload, About::Common, Timestamp::now()) {
-            Ok(()) => Ok(who),
-            Err(refusal) => Err(text(StatusCode::FORBIDDEN, format!("{refusal}\n"))),
-        }
-    }
-
-    async fn sync_for(&self, who: &Who, peer: Peer) -> Response<Body> {
-        let response = self.sync().await;
-        self.telemetry.audit(|| Record {
-            who: doer(who),
-            from: Some(peer.addr),
-            method: Some(Method::POST.to_string()),
-            path: Some(SYNC.to_owned()),
-            status: Some(response.status().as_u16()),
-            ..Record::changed(Timestamp::now(), "sync", "Remote Settings was asked at once")
-        });
-        response
-    }
-
     /// Has Remote Settings polled, and tells how it stands then.
     async fn sync(&self) -> Response<Body> {
         let Some(mirror) = &self.mirror else { return text(StatusCode::NOT_FOUND, NO_SETTINGS) };
@@ -158,6 +127,27 @@ impl Door {
             }
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", control::chain(&error))),
         }
+    }
+
+    /// The same for whoever may have this server fetch by itself.
+    async fn sync_for(&self, known: Result<Who, Unknown>, peer: Peer) -> Response<Body> {
+        let allowed =
+            known.as_ref().map(|who| self.keeper.may(who, Right::Preload, About::Common, Timestamp::now()));
+        let (deed, response) = match allowed {
+            Err(_) => (Deed::Refused, no_token()),
+            Ok(Err(refusal)) => (Deed::Refused, text(StatusCode::FORBIDDEN, format!("{refusal}\n"))),
+            Ok(Ok(())) => (Deed::Changed, self.sync().await),
+        };
+        self.telemetry.audit(|| Record {
+            deed,
+            who: known.ok().as_ref().and_then(doer),
+            from: Some(peer.addr),
+            method: Some(Method::POST.to_string()),
+            path: Some(SYNC.to_owned()),
+            status: Some(response.status().as_u16()),
+            ..Record::changed(Timestamp::now(), "sync", "Remote Settings, to be asked at once")
+        });
+        response
     }
 
     /// What happens from now on, an event each.
@@ -232,6 +222,13 @@ const WRONG_HOST: &str = "\
 this is the operators' door of hubcache; it answers only to localhost, a loopback address,
 or a name that is listed in the setting admin.hosts
 ";
+
+fn no_token() -> Response<Body> {
+    let mut response = text(StatusCode::UNAUTHORIZED, NO_TOKEN);
+    let challenge = HeaderValue::from_static("Bearer realm=\"hubcache\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::full(body.into()));

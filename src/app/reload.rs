@@ -54,10 +54,11 @@ impl Reload {
         let mut seen = self.stamps();
         let mut every = tokio::time::interval(LOOK);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let watches = self.tokens.is_some() || self.given.is_some();
         let this = Arc::new(self);
         loop {
             let is_asked = tokio::select! {
-                _ = every.tick() => false,
+                _ = every.tick(), if watches => false,
                 Some(()) = calls.hangup.recv() => {
                     tracing::info!(signal = "SIGHUP", "reading tokens, rules and certificates again");
                     true

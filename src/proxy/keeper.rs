@@ -54,6 +54,13 @@ pub struct AccessStatus {
     pub certificate_trouble: Option<String>,
 }
 
+impl AccessStatus {
+    /// Whether clients are asked who they are.
+    pub fn asks(&self) -> bool {
+        matches!(self.mode.as_str(), "token" | "mtls")
+    }
+}
+
 /// Why a request is refused before anything of it is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unknown {

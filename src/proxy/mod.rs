@@ -159,8 +159,9 @@ impl Proxy {
         let ending = |who: Option<Who>| Ending { method, uri, began, who, from: peer.addr, what: None };
         let who = match self.receive(&mut head, &peer, &arrival) {
             Ok(who) => who,
-            Err(reply) => {
-                upload::drain(&head, body).await;
+            Err(why) => {
+                let reply = keeper::unknown(why, SeenAs::of(&head, &arrival), self.forwarding.keeper.field());
+                let reply = upload::turned_away(reply, &head, body).await;
                 return self.finish(reply, None, ending(None)).into();
             }
         };
@@ -180,13 +181,10 @@ impl Proxy {
     }
 
     /// Who makes a request; this server's credential is no part of it any more.
-    fn receive(&self, head: &mut Parts, peer: &Peer, arrival: &Arrival) -> Result<Who, Reply> {
-        let keeper = &self.forwarding.keeper;
+    fn receive(&self, head: &mut Parts, peer: &Peer, arrival: &Arrival) -> Result<Who, Unknown> {
         let is_for_all = keeper::is_for_all(head, arrival);
-        keeper.receive(head, arrival, peer, Timestamp::now()).or_else(|why| match is_for_all {
-            true => Ok(Who::of(peer)),
-            false => Err(keeper::unknown(why, SeenAs::of(head, arrival), keeper.field())),
-        })
+        let known = self.forwarding.keeper.receive(head, arrival, peer, Timestamp::now());
+        known.or_else(|why| if is_for_all { Ok(Who::of(peer)) } else { Err(why) })
     }
 
     /// Whether everybody may have everything, and nobody wants to know who had it: then a request need not be understood
@@ -221,8 +219,7 @@ impl Proxy {
         let refused =
             target.as_ref().ok().filter(|_| !is_for_all).and_then(|target| self.refused_to(who, target));
         if let Some(reply) = refused {
-            upload::drain(&head, body).await;
-            return answered(reply);
+            return answered(upload::turned_away(reply, &head, body).await);
         }
         if !self.is_plain()
             && let Some((reply, _)) = named.ok().and_then(|named| self.ready(&head, &named))
@@ -306,7 +303,8 @@ impl Proxy {
     fn finish(self: &Arc<Self>, reply: Reply, hub: Option<Hub>, ending: Ending) -> Response<Body> {
         let Reply { response, outcome } = reply;
         let audited = audit::Audited::of(&self.telemetry, &response, &ending);
-        let Ending { method, uri, began, .. } = ending;
+        let Ending { method, uri, began, who, .. } = ending;
+        let token = who.and_then(|who| who.token);
         let status = response.status().as_u16();
         let handed_on = response.body().is_passed();
         let proxy = Arc::clone(self);
@@ -338,6 +336,7 @@ impl Proxy {
                 began_as = outcome.name(),
                 sent_bytes,
                 took_ms,
+                token = token.as_ref().map(|token| token.id.as_str()),
                 cause,
                 "request"
             );

@@ -85,10 +85,10 @@ impl Book {
     /// The token whose secret has this digest. All are compared, each to its end, so that the time it takes tells
     /// nothing of how near a guess was.
     pub fn token(&self, sha256: &Sha256) -> Option<&Token> {
-        let is_it = |token: &&Token| {
+        let is_it = |token: &Token| {
             aws_lc_rs::constant_time::verify_slices_are_equal(&token.sha256.0, &sha256.0).is_ok()
         };
-        self.tokens.iter().filter(is_it).last()
+        self.tokens.iter().fold(None, |found, token| if is_it(token) { Some(token) } else { found })
     }
 
     /// Whether a rule is for somebody by the address alone.
