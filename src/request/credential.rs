@@ -85,10 +85,11 @@ pub fn take_credential(head: &mut Parts, seen_as: SeenAs, field: &HeaderName, as
 }
 
 fn take(headers: &mut HeaderMap, field: &HeaderName) -> Vec<HeaderValue> {
-    match headers.entry(field) {
-        header::Entry::Occupied(entry) => entry.remove_entry_mult().1.collect(),
-        header::Entry::Vacant(_) => Vec::new(),
+    let found: Vec<HeaderValue> = headers.get_all(field).iter().cloned().collect();
+    if !found.is_empty() {
+        headers.remove(field);
     }
+    found
 }
 
 /// The token in `Bearer TOKEN`, in `Basic` with it as the password or as a user name without one, or alone if it `is_bare`.
