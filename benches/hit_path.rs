@@ -12,6 +12,7 @@ mod support;
 
 use std::convert::Infallible;
 use std::hint::black_box;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
@@ -25,8 +26,8 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 use hubcache::cache::{self, Cache, Fetcher};
-use hubcache::model::{ClientKey, Commit, EntryKey, Hub, HubRoot, Roots, Sha256, Timestamp};
-use hubcache::policy::{Ask, Check, Held, Plan, Rules, plan};
+use hubcache::model::{Commit, EntryKey, Hub, HubRoot, Roots, Sha256, Timestamp};
+use hubcache::policy::{Ask, Check, Held, Peer, Plan, Rules, plan};
 use hubcache::proxy::{BoundSettings, Bounds, Forwarding, Proxy};
 use hubcache::request::{Arrival, Named, classify};
 use hubcache::store::{self, Store};
@@ -77,6 +78,11 @@ struct Client {
     stored: Stored,
 }
 
+/// Who asks.
+fn peer() -> Peer {
+    Peer::from(SocketAddr::from(([127, 0, 0, 1], 1)))
+}
+
 impl Client {
     /// Connects, and asks once to learn how long the answer is, and often enough that everything is warm.
     fn of(request: &str) -> Self {
@@ -92,7 +98,7 @@ impl Client {
         stored.runtime.spawn(async move {
             let service = service_fn(|request| {
                 let proxy = Arc::clone(&proxy);
-                async move { Ok::<_, Infallible>(proxy.handle(request, client, Arrival::Plain).await.response) }
+                async move { Ok::<_, Infallible>(proxy.handle(request, peer(), Arrival::Plain).await.response) }
             });
             // As for connections of real clients, in `hubcache::listen`.
             let connection = http1::Builder::new()

@@ -3,6 +3,7 @@
 //! Whatever is stopped has nothing behind it that still needs it: first the sockets of clients, then the fills that
 //! their requests began, then the doors of operators, and the store last.
 
+mod audit;
 mod core;
 mod heap;
 mod lent;
@@ -10,9 +11,11 @@ mod lines;
 mod logs;
 mod owner;
 mod plain;
+mod reload;
 mod sessions;
 mod signals;
 mod spoiling;
+pub mod tokens;
 
 use std::fmt;
 use std::io;
@@ -27,9 +30,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use self::audit::Audit;
 use self::core::Core;
+use self::reload::{Calls, Reload};
 use self::sessions::Sessions;
 use self::signals::Signals;
+use self::tokens::TokensError;
 pub use heap::keep_memory;
 pub use lent::Lent;
 pub use logs::{Log, start_log};
@@ -40,10 +46,11 @@ use crate::admin::control::Context;
 use crate::admin::{Door, control};
 use crate::cache::{Fetcher, Scrubber};
 use crate::config::Config;
-use crate::listen::{self, Drained, Interceptor, Peer, Speaks, authority};
+use crate::listen::{self, Drained, Given, Interceptor, Speaks, authority};
 use crate::model::Timestamp;
+use crate::policy::access::Book;
 use crate::policy::{Asker, Denial};
-use crate::proxy::{Forwarding, Frozen, Handled, Proxy};
+use crate::proxy::{Forwarding, Frozen, Handled, Keeper, Proxy};
 use crate::remote_settings::Undeliverable;
 use crate::store::{self, Store, StoreError};
 use crate::upstream;
@@ -84,6 +91,10 @@ pub enum Error {
     Upstream(upstream::BuildError),
     /// There is no certificate to speak TLS with.
     Certificate(authority::CaError),
+    /// The file of tokens and rules is no use.
+    Tokens(TokensError),
+    /// The audit log cannot be written.
+    Audit(PathBuf, io::Error),
     /// What is held of Remote Settings cannot be read.
     Settings(StoreError),
     /// The index of the bundle cannot be written.
@@ -115,6 +126,10 @@ impl fmt::Display for Error {
             Self::Open(_) => write!(f, "the data directory cannot be used"),
             Self::Upstream(_) => write!(f, "connections to the hubs cannot be set up"),
             Self::Certificate(_) => write!(f, "TLS cannot be spoken with clients"),
+            Self::Tokens(_) => write!(f, "nobody can be known (access.tokens)"),
+            Self::Audit(path, _) => {
+                write!(f, "the audit log {} cannot be written (audit.file)", path.display())
+            }
             Self::Settings(_) => write!(f, "what is held of Remote Settings cannot be read"),
             Self::Lend(_) => write!(f, "the index of the bundle cannot be written"),
             Self::Delivered(_) => write!(f, "the bundle cannot be served"),
@@ -133,10 +148,11 @@ impl std::error::Error for Error {
             Self::Open(e) => Some(e),
             Self::Upstream(e) => Some(e),
             Self::Certificate(e) => Some(e),
+            Self::Tokens(e) => Some(e),
             Self::Settings(e) | Self::Lend(e) => Some(e),
             Self::Delivered(e) => Some(e),
             Self::OwnParent(e) => Some(e),
-            Self::Bind { source: e, .. } | Self::Control(e) | Self::Signals(e) => Some(e),
+            Self::Bind { source: e, .. } | Self::Control(e) | Self::Signals(e) | Self::Audit(_, e) => Some(e),
             Self::Task(e) => Some(e),
         }
     }
@@ -155,10 +171,11 @@ pub async fn run(
 ) -> Result<(), Error> {
     // Before anything that a signal should stop in good order.
     let mut signals = Signals::install().map_err(Error::Signals)?;
+    let calls = Calls::install().map_err(Error::Signals)?;
     raise_file_limit(config.listen.limits.max_connections);
     // First of all, because a second process is told who owns the directory rather than which port is taken.
     let store = open_in_time(config.store.clone()).await?;
-    let mut service = match Service::start(config, frozen, lent, store.clone()).await {
+    let mut service = match Service::start(config, frozen, lent, store.clone(), calls).await {
         Ok(service) => service,
         Err(error) => {
             store.close().await;
@@ -189,7 +206,9 @@ struct Service {
     sessions: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     scrubbing: JoinHandle<()>,
+    reloading: JoinHandle<()>,
     watching: Vec<JoinHandle<()>>,
+    audit: Option<Audit>,
 }
 
 // The operators' door serves answers that are complete in memory, and a few streams of events; a few collectors of
@@ -213,6 +232,7 @@ impl Service {
         frozen: Option<Arc<Frozen>>,
         lent: Option<Lent>,
         store: Store,
+        calls: Calls,
     ) -> Result<Self, Error> {
         let delivered = match lent {
             Some(lent) => lent.index(&store, &config.upstream.roots).await?,
@@ -223,9 +243,11 @@ impl Service {
         let doors = Doors::open(&listen, &admin).await?;
         let ready = doors.ready;
         let interceptor = listen.intercept.enabled.then(|| interceptor(&listen.intercept)).transpose()?;
+        let keeper = Arc::new(keeper(&config)?);
         let forwarding = Forwarding {
             egress: Arc::new(config.egress.clone().listening_at(ready.addresses())),
             intercept: interceptor.is_some(),
+            keeper: Arc::clone(&keeper),
         };
         hubs.egress = Arc::clone(&forwarding.egress);
         refuse_own_parent(&hubs).await?;
@@ -240,6 +262,10 @@ impl Service {
             tracing::info!("offline: no hub is asked");
         }
         let core = Core::new(&config, hubs, store.clone(), !offline)?;
+        let audit = config.audit.as_ref().map(|path| {
+            Audit::start(path, &core.telemetry).map_err(|error| Error::Audit(path.clone(), error))
+        });
+        let audit = audit.transpose()?;
         if let Some(settings) = delivered {
             lent::take_over(settings, &core, &store).await?;
         }
@@ -255,11 +281,20 @@ impl Service {
             admin: doors.door,
             frozen: frozen.clone(),
             telemetry: core.telemetry.clone(),
+            keeper: Arc::clone(&keeper),
         });
         let context = core.context(offline, Some(server), Some(open_session));
         let Core { telemetry, bounds, cache, fetcher, mirror, rules } = core;
         let watcher = mirror.as_ref().and_then(|mirror| mirror.watcher.clone());
-        let door = Arc::new(Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone()));
+        let reload = Reload {
+            keeper: Arc::clone(&keeper),
+            tokens: config.access.tokens.clone().filter(|_| !keeper.is_open()),
+            given: doors.tls.as_ref().map(|(_, given)| Arc::clone(given)),
+            telemetry: telemetry.clone(),
+        };
+        let reloading = tokio::spawn(reload.run(calls));
+        let door = Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone(), keeper);
+        let door = Arc::new(door);
         let proxy =
             Proxy::new(rules, forwarding, Arc::clone(&cache), fetcher.clone(), bounds, mirror, frozen);
         let scrubber = Scrubber::new(config.scrub.clone(), cache, fetcher.clone(), telemetry.clone());
@@ -278,12 +313,12 @@ impl Service {
         let (stop_clients, stop) = watch::channel(false);
         let mut clients = JoinSet::new();
         let plain = (doors.plain, Speaks::Plain(interceptor));
-        let tls = doors.tls.map(|(listener, config)| (listener, Speaks::Tls(config)));
+        let tls = doors.tls.map(|(listener, given)| (listener, Speaks::Tls(given)));
         for (listener, speaks) in [plain].into_iter().chain(tls) {
             let proxy = Arc::clone(&proxy);
-            let handler = move |request, peer: Peer, arrival| {
+            let handler = move |request, peer, arrival| {
                 let proxy = Arc::clone(&proxy);
-                async move { proxy.handle(request, peer.client(), arrival).await }
+                async move { proxy.handle(request, peer, arrival).await }
             };
             let telemetry = telemetry.clone();
             let service = listen::Service { handler, limits: listen.limits, speaks, telemetry };
@@ -292,9 +327,9 @@ impl Service {
         let (stop_operators, stop) = watch::channel(false);
         let operators = tokio::spawn({
             let door = Arc::clone(&door);
-            let handler = move |request, _peer, _arrival| {
+            let handler = move |request, peer, _arrival| {
                 let door = Arc::clone(&door);
-                async move { Handled::from(door.handle(request).await) }
+                async move { Handled::from(door.handle(request, peer).await) }
             };
             let speaks = Speaks::Plain(None);
             let service = listen::Service { handler, limits: OPERATOR_LIMITS, speaks, telemetry };
@@ -313,7 +348,9 @@ impl Service {
             sessions,
             housekeeping,
             scrubbing,
+            reloading,
             watching,
+            audit,
         })
     }
 
@@ -340,10 +377,15 @@ impl Service {
             fetcher.stop().await;
         }
         self.housekeeping.abort();
+        self.reloading.abort();
         stop(self.control).await;
         self.stop_operators.send_replace(true);
         let _ = self.operators.await;
         self.store.close().await;
+        if let Some(audit) = self.audit {
+            // Nobody else waits any more.
+            let _ = tokio::task::spawn_blocking(|| audit.stop()).await;
+        }
         tracing::info!("stopped");
     }
 }
@@ -354,7 +396,7 @@ struct Doors {
     /// Where operators connect.
     door: SocketAddr,
     plain: TcpListener,
-    tls: Option<(TcpListener, Arc<rustls::ServerConfig>)>,
+    tls: Option<(TcpListener, Arc<Given>)>,
     operators: TcpListener,
 }
 
@@ -367,15 +409,29 @@ impl Doors {
         ready.admin = Some(door);
         let tls = match &listen.tls {
             Some(tls) => {
-                let config = listen::given(&tls.certificate, &tls.key).map_err(Error::Certificate)?;
+                let given = Given::open(tls.clone()).map_err(Error::Certificate)?;
                 let listener = bind("listen.tls_address", tls.address).await?;
                 ready.listen_tls = Some(local_address("listen.tls_address", &listener, tls.address)?);
-                Some((listener, config))
+                Some((listener, Arc::new(given)))
             }
             None => None,
         };
         Ok(Self { ready, door, plain, tls, operators })
     }
+}
+
+/// Who knows who may do what.
+fn keeper(config: &Config) -> Result<Keeper, Error> {
+    let settings = config.access.keeper.clone();
+    let book = match &config.access.tokens {
+        Some(path) if settings.access.is_open() => {
+            tracing::warn!(file = %path.display(), access = settings.access.name(), "tokens and rules are not looked at: listen.access asks nobody");
+            Book::default()
+        }
+        Some(path) => tokens::read(path).map_err(Error::Tokens)?.1,
+        None => Book::default(),
+    };
+    Ok(Keeper::new(settings, book))
 }
 
 /// What intercepts tunnels to hubs; an authority of our own is made where there is none.

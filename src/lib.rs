@@ -7,9 +7,11 @@
 //! # The way of a request
 //!
 //! ```text
-//! listen ──► proxy::handle ──► request::named            whom it addresses: this server, a hub, another place
-//!   ▲             │            proxy::hot                 ready, if it was asked for a moment ago
+//! listen ──► proxy::handle ──► proxy::Keeper             who makes it; without this server's credential from here on
+//!   ▲             │            request::named            whom it addresses: this server, a hub, another place
+//!   │             │            proxy::hot                 ready, if it was asked for a moment ago
 //!   │             │            request::classify          which file or question
+//!                 │            policy::access::may        whether they may have it, and whether anybody is given it
 //!                 │            cache::look_up             what is held and known
 //!                 │            policy::plan               serve, tell, check, inquire, fill, fail
 //!                 ├──► grant   cache ──► upstream (HEAD)  refused to everybody: whether this caller may
@@ -52,6 +54,11 @@
 //! - **Passage** ([`proxy::Passage`]): what a connection is for after CONNECT: a **relay** of bytes, or **interception**.
 //! - **Place** ([`model::Place`]): a host and a port in one spelling.
 //! - **Egress** ([`policy::Egress`]): the rules about where connections may go.
+//! - **Who** ([`policy::access::Who`]): who makes a request: an address, and a certificate or a **token** of this server. The
+//!   **book** ([`policy::access::Book`]) has the tokens and the **rules**; each **grants** rights for models. The **keeper**
+//!   ([`proxy::Keeper`]) has the book of the moment.
+//! - **Barred** ([`policy::Barred`]): given to nobody, by the operator's rules for models.
+//! - **Audit log** ([`telemetry::audit`]): a **record** of each **deed**: served, refused, filled, evicted, changed.
 //! - **Hub** ([`model::Hub`]): a dialect of URLs and header fields. Its **root** is the URL where it is, its **hosts** are
 //!   those by which clients name it.
 //! - **Resource** ([`model::Resource`]): one named file at a hub, at a **revision** that is immutable (a commit, a
@@ -128,7 +135,9 @@
 //! 14. A revision is superseded only when files of the one that replaces it are here, and no live record names it.
 //! 15. Other bytes for an immutable revision are refused, both digests named.
 //! 16. Nothing of a bundle is taken before all of it was looked at; nothing of it is served to the end before it was hashed.
-//! 17. One process has a data directory open, and all others ask it. One that spoils answers is never it.
+//! 17. A credential of this server is no part of a request behind the keeper; a credential of a hub is never compared with
+//!     the book. Nothing of a request is looked at before it is known who makes it.
+//! 18. One process has a data directory open, and all others ask it. One that spoils answers is never it.
 
 pub mod admin;
 pub mod app;

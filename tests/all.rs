@@ -17,8 +17,10 @@ mod drivers;
 mod tiny_model;
 
 mod absent;
+mod access;
 mod announced;
 mod api;
+mod audit;
 mod bundles;
 mod command_line;
 mod commands;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tokio::sync::{Semaphore, broadcast};
 
@@ -25,8 +25,10 @@ pub use host::HostName;
 
 use crate::body::Body;
 use crate::model::{Happening, Timestamp};
-use crate::proxy::Mirror;
+use crate::policy::access::{About, Peer, Right, Who};
+use crate::proxy::{Keeper, Mirror, Unknown, doer};
 use crate::store::Store;
+use crate::telemetry::audit::{Deed, Record};
 use crate::telemetry::{METRICS_CONTENT_TYPE, Telemetry};
 
 /// The settings of the operators' door.
@@ -44,6 +46,8 @@ pub struct Door {
     telemetry: Telemetry,
     hosts: Vec<HostName>,
     mirror: Option<Mirror>,
+    /// Who may change something.
+    keeper: Arc<Keeper>,
     /// One permit for each stream of events.
     listeners: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -52,9 +56,15 @@ pub struct Door {
 impl Door {
     /// A door that tells about `store`, `telemetry` and Remote Settings, to those who call it by its name or one of
     /// `hosts`.
-    pub fn new(store: Store, telemetry: Telemetry, hosts: Vec<HostName>, mirror: Option<Mirror>) -> Self {
+    pub fn new(
+        store: Store,
+        telemetry: Telemetry,
+        hosts: Vec<HostName>,
+        mirror: Option<Mirror>,
+        keeper: Arc<Keeper>,
+    ) -> Self {
         let listeners = Arc::new(Semaphore::new(MAX_LISTENERS));
-        Self { store, telemetry, hosts, mirror, listeners, stopping: AtomicBool::new(false) }
+        Self { store, telemetry, hosts, mirror, keeper, listeners, stopping: AtomicBool::new(false) }
     }
 
     /// From now on `/readyz` says that this process takes no new clients.
@@ -63,7 +73,8 @@ impl Door {
     }
 
     /// Answers one request.
-    pub async fn handle<B>(self: Arc<Self>, request: Request<B>) -> Response<Body> {
+    pub async fn handle<B>(self: Arc<Self>, mut request: Request<B>, peer: Peer) -> Response<Body> {
+        let known = self.keeper.receive_operator(request.headers_mut(), &peer, Timestamp::now());
         if !host::is_answered(&request, &self.hosts) {
             return text(StatusCode::MISDIRECTED_REQUEST, WRONG_HOST);
         }
@@ -81,7 +92,7 @@ impl Door {
             SYNC | EVENTS if !host::is_same_origin(&request, &self.hosts) => {
                 text(StatusCode::FORBIDDEN, CROSS_ORIGIN)
             }
-            SYNC => self.sync().await,
+            SYNC => self.sync_for(known, peer).await,
             EVENTS => self.events(request.method() == Method::HEAD),
             _ => text(StatusCode::NOT_FOUND, INDEX),
         }
@@ -116,6 +127,27 @@ impl Door {
             }
             Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{}\n", control::chain(&error))),
         }
+    }
+
+    /// The same for whoever may have this server fetch by itself.
+    async fn sync_for(&self, known: Result<Who, Unknown>, peer: Peer) -> Response<Body> {
+        let allowed =
+            known.as_ref().map(|who| self.keeper.may(who, Right::Preload, About::Common, Timestamp::now()));
+        let (deed, response) = match allowed {
+            Err(_) => (Deed::Refused, no_token()),
+            Ok(Err(refusal)) => (Deed::Refused, text(StatusCode::FORBIDDEN, format!("{refusal}\n"))),
+            Ok(Ok(())) => (Deed::Changed, self.sync().await),
+        };
+        self.telemetry.audit(|| Record {
+            deed,
+            who: known.ok().as_ref().and_then(doer),
+            from: Some(peer.addr),
+            method: Some(Method::POST.to_string()),
+            path: Some(SYNC.to_owned()),
+            status: Some(response.status().as_u16()),
+            ..Record::changed(Timestamp::now(), "sync", "Remote Settings, to be asked at once")
+        });
+        response
     }
 
     /// What happens from now on, an event each.
@@ -179,12 +211,24 @@ here are /healthz, /readyz, /metrics, /-/events (server-sent events), and by POS
 
 const NO_SETTINGS: &str = "Remote Settings is off here (settings.server)\n";
 
+const NO_TOKEN: &str = "\
+a token of this server is needed, in Authorization: Bearer, with the right to preload or to admin;
+`hubcache token add NAME --may admin` makes one
+";
+
 const CROSS_ORIGIN: &str = "a page of another origin may not ask for this\n";
 
 const WRONG_HOST: &str = "\
 this is the operators' door of hubcache; it answers only to localhost, a loopback address,
 or a name that is listed in the setting admin.hosts
 ";
+
+fn no_token() -> Response<Body> {
+    let mut response = text(StatusCode::UNAUTHORIZED, NO_TOKEN);
+    let challenge = HeaderValue::from_static("Bearer realm=\"hubcache\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    response
+}
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::full(body.into()));

@@ -13,13 +13,14 @@ struct Fixture {
 fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let store = control::tests::open_store(dir.path(), Timestamp::now());
-    let door = Door::new(store.clone(), Telemetry::new("1.0"), vec![], None);
+    let door = Door::new(store.clone(), Telemetry::new("1.0"), vec![], None, Arc::default());
     Fixture { door: Arc::new(door), store, dir }
 }
 
 async fn ask(door: &Arc<Door>, method: Method, host: &str, path: &str) -> (StatusCode, String) {
     let request = Request::builder().method(method).uri(path).header(HOST, host).body(()).unwrap();
-    let response = Arc::clone(door).handle(request).await;
+    let response =
+        Arc::clone(door).handle(request, Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)))).await;
     assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();

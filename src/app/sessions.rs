@@ -24,7 +24,7 @@ use super::core::Core;
 use super::interceptor;
 use crate::admin::control::{Opened, Opening, Refused, SessionAsked, chain};
 use crate::config::Config;
-use crate::listen::{self, Intercept, Interceptor, Peer, Speaks};
+use crate::listen::{self, Intercept, Interceptor, Speaks};
 use crate::policy::Egress;
 use crate::proxy::{Forwarding, Freezing, Frozen, Mirror, Proxy};
 
@@ -84,9 +84,9 @@ impl Sessions {
         let SessionAsked { lock, file, records, .. } = opening.asked;
         let frozen = Frozen::new(lock, &file, &self.dir, Freezing::Run { records });
         let proxy = self.proxy(Arc::clone(&frozen), records, door.speaks.is_some());
-        let handler = move |request, peer: Peer, arrival| {
+        let handler = move |request, peer, arrival| {
             let proxy = Arc::clone(&proxy);
-            async move { proxy.handle(request, peer.client(), arrival).await }
+            async move { proxy.handle(request, peer, arrival).await }
         };
         let (speaks, telemetry) = (Speaks::Plain(door.speaks), self.core.telemetry.clone());
         let service = listen::Service { handler, limits: self.limits, speaks, telemetry };
@@ -127,7 +127,9 @@ impl Sessions {
             false => Mirror { watcher: None, ..mirror },
         });
         let fetcher = core.fetcher.clone().filter(|_| records);
-        let forwarding = Forwarding { egress: Arc::clone(&self.egress), intercept };
+        // Whoever holds the session has the data directory; its listener is on this machine, for one program.
+        let keeper = Arc::default();
+        let forwarding = Forwarding { egress: Arc::clone(&self.egress), intercept, keeper };
         let (rules, cache, bounds) = (core.rules.clone(), Arc::clone(&core.cache), core.bounds.clone());
         Proxy::new(rules, forwarding, cache, fetcher, bounds, mirror, Some(frozen))
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::Sha256;
+use crate::policy::Barred;
 use crate::store::StoreError;
 use crate::telemetry::Limit;
 use crate::upstream::Failure;
@@ -28,6 +29,8 @@ pub enum FillError {
     Unsteady,
     /// The attempt that a body had begun to send was given up.
     Replaced,
+    /// The operator has nobody given it.
+    Barred(Barred),
     /// The file is larger than the limit, in bytes.
     TooLarge {
         /// The limit.
@@ -62,6 +65,7 @@ impl fmt::Display for FillError {
             ),
             Self::Unsteady => f.write_str("the hub's file kept changing"),
             Self::Replaced => f.write_str("the bytes sent so far were given up"),
+            Self::Barred(why) => why.fmt(f),
             Self::TooLarge { limit } => {
                 write!(f, "the file is larger than {limit} bytes (upstream.max_file)")
             }

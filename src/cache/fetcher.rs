@@ -98,7 +98,7 @@ impl Fetcher {
     /// `part` what it asked for, from a byte up to but not including another, if that is not the whole file.
     ///
     /// # Errors
-    /// [`FillError::Busy`] when too many already wait for this file.
+    /// [`FillError::Busy`] when too many already wait for this file, [`FillError::Barred`] when nobody is given it.
     pub fn follow(
         self: &Arc<Self>,
         resource: &Resource,
@@ -146,6 +146,9 @@ impl Fetcher {
         part: Option<(u64, u64)>,
         asker: Asker,
     ) -> Result<Ticket, FillError> {
+        if let Some(barred) = self.settings.models.bar(resource.hub, &resource.repo, Some(&resource.path)) {
+            return Err(FillError::Barred(barred));
+        }
         let key = resource.key(self.cache.roots.root(resource.hub));
         let asked = asked.key(self.cache.roots.root(asked.hub));
         let place = (asker.whose(), key.clone());

@@ -84,7 +84,7 @@ pub use survey::Survey;
 pub use take::{Progress, expectation};
 
 use crate::model::{Commit, EntryKey, Expectation, RefKey, Repo, Roots};
-use crate::policy::{Entitlement, ModelPattern};
+use crate::policy::{Entitlement, ModelPattern, ModelRules};
 use crate::store::{RefRecord, Store};
 use crate::upstream::Failure;
 use entitled::Grants;
@@ -125,6 +125,8 @@ pub struct Settings {
     pub entitlement: Entitlement,
     /// Repositories that the operator lets everybody read who may use this cache.
     pub shared: Vec<ModelPattern>,
+    /// Which models and files are not fetched, for whomever.
+    pub models: Arc<ModelRules>,
 }
 
 impl Default for Settings {
@@ -146,6 +148,7 @@ impl Default for Settings {
             xet_above: Some(50_000_000_000),
             entitlement: Entitlement::default(),
             shared: Vec::new(),
+            models: Arc::default(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::admin::control;
+use crate::app::tokens::TokensError;
 use crate::listen::authority::CaError;
 use crate::store::OpenError;
 use crate::{app, config, upstream};
@@ -156,6 +157,10 @@ impl From<app::Error> for Failure {
             E::Upstream(upstream::BuildError::CaBundle { .. }) => (Exit::Config, String::new()),
             E::Upstream(upstream::BuildError::Tls(_)) | E::Task(_) => (Exit::Software, String::new()),
             E::Certificate(error) => of_certificate(error),
+            E::Tokens(error) => of_tokens(error),
+            E::Audit(..) => {
+                (Exit::CantCreate, "give a file that this user can write to with --audit FILE".to_owned())
+            }
             E::Settings(_) | E::Lend(_) => (Exit::Io, String::new()),
             E::Delivered(_) => (Exit::Data, "settings.server = off serves its models alone".to_owned()),
             E::OwnParent(_) => {
@@ -208,6 +213,31 @@ fn of_certificate(error: &CaError) -> (Exit, String) {
             (Exit::Usage, "give names such as hub.example.org, without a scheme or a port".to_owned())
         }
         CaError::Refused(_) => (Exit::Software, String::new()),
+    }
+}
+
+impl From<TokensError> for Failure {
+    fn from(error: TokensError) -> Self {
+        let (exit, remedy) = of_tokens(&error);
+        Self::caused(exit, &error, &remedy)
+    }
+}
+
+/// What is to be done about a file of tokens and rules that is no use.
+fn of_tokens(error: &TokensError) -> (Exit, String) {
+    match error {
+        TokensError::Io(path, e) if e.kind() == io::ErrorKind::NotFound => {
+            let path = path.display();
+            (Exit::NoInput, format!("there is no {path}; `hubcache token add NAME --tokens {path}` makes it"))
+        }
+        TokensError::Io(_, e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            (Exit::NoPermission, String::new())
+        }
+        TokensError::Io(..) => (Exit::Io, String::new()),
+        TokensError::Open(path, _) => {
+            (Exit::Config, format!("let only its owner change it: chmod go-w {}", path.display()))
+        }
+        TokensError::Content(..) => (Exit::Config, String::new()),
     }
 }
 

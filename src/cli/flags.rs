@@ -19,6 +19,8 @@ pub enum Scope {
     Authority,
     /// What clients have to be told of the server.
     Clients,
+    /// Where tokens are.
+    Tokens,
 }
 
 impl Scope {
@@ -29,6 +31,7 @@ impl Scope {
                 key.section == "store" || key.section == "settings" || key.section.starts_with("hub.")
             }
             Self::Authority => key.id == "store.dir" || key.section == "intercept",
+            Self::Tokens => key.id == "access.tokens",
             Self::Clients => {
                 Self::Authority.has(key) || ["listen.address", "listen.access"].contains(&key.id)
             }

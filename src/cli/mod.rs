@@ -36,6 +36,7 @@ mod setup;
 mod show;
 mod status;
 mod target;
+mod token;
 mod transfer;
 mod verify;
 
@@ -146,6 +147,7 @@ fn command() -> Command {
             history::command(),
             pin::command(pin::PIN),
             pin::command(pin::UNPIN),
+            token::command(),
             ca::command(),
             setup::command(),
             config::command(),
@@ -173,6 +175,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("history", m)) => history::run(m),
         Some((pin::PIN, m)) => pin::run(pin::PIN, m),
         Some((pin::UNPIN, m)) => pin::run(pin::UNPIN, m),
+        Some((token::TOKEN, m)) => token::run(m),
         Some(("ca", m)) => ca::run(m),
         Some(("setup", m)) => setup::run(m),
         Some(("config", m)) => config::run(m),

@@ -103,25 +103,7 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
 
 /// A point in time as RFC 3339 has it, in UTC, to the second.
 pub fn rfc3339(t: Timestamp) -> String {
-    let seconds = t.0 / 1000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil_date(days);
-    let (h, m, s) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
-}
-
-/// Year, month and day, that many days after 1970-01-01.
-///
-/// The calendar repeats every 400 years; counted from a first of March, the leap day is the last of its year.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+    t.rfc3339()
 }
 
 /// Who made a promise, for people.

@@ -12,6 +12,7 @@ use super::print::{self, Table};
 use super::reach;
 use crate::admin::control::{Condition, FillStatus, HubStatus, ScrubStatus, Status, Traffic};
 use crate::model::lasting;
+use crate::proxy::AccessStatus;
 use crate::store::Usage;
 
 const LONG_ABOUT: &str = "\
@@ -73,6 +74,13 @@ fn write(out: &mut impl Write, status: &Status) -> io::Result<()> {
     let tunnels = if status.intercept { "; tunnels to hubs are intercepted" } else { "" };
     line("clients", &format!("{}{tls}{tunnels}", status.listen))?;
     line("operators", &status.admin.to_string())?;
+    line("access", &access(&status.access))?;
+    let AccessStatus { trouble, certificate_trouble, .. } = &status.access;
+    for (what, why) in [("tokens", trouble), ("certificate", certificate_trouble)] {
+        if let Some(why) = why {
+            line(what, &format!("as before, because of the file as it is now: {why}"))?;
+        }
+    }
     for HubStatus { hub, root, condition, .. } in &status.hubs {
         line(hub.name(), &format!("{root}, {}", state(condition)))?;
     }
@@ -87,6 +95,18 @@ fn write(out: &mut impl Write, status: &Status) -> io::Result<()> {
     }
     writeln!(out, "{}:", print::count(status.fills.len() as u64, "running download"))?;
     status.fills.iter().try_for_each(|fill| writeln!(out, "  {}", download(fill)))
+}
+
+fn access(access: &AccessStatus) -> String {
+    let AccessStatus { mode, tokens, rules, .. } = access;
+    match mode.as_str() {
+        "token" | "mtls" => {
+            let (tokens, rules) =
+                (print::count(*tokens as u64, "token"), print::count(*rules as u64, "rule"));
+            format!("{mode}; {tokens}, {rules}")
+        }
+        open => open.to_owned(),
+    }
 }
 
 fn state(condition: &Condition) -> String {

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keys::{
-    Admin, Cache, Egress, EntitlementSettings, HubHuggingFace, HubMozilla, Intercept, Limits, Listen, Log,
-    Scrub, Settings, Store, Upstream,
+    Admin, Audit, Cache, Egress, EntitlementSettings, HubHuggingFace, HubMozilla, Intercept, Limits, Listen,
+    Log, Models, Scrub, Settings, Store, Tokens, Upstream,
 };
-use super::{Config, Frozen, Pinned, Problem, Values};
-use crate::listen::Access;
+use super::{Access, Config, Frozen, Pinned, Problem, Values};
 use crate::model::{Hub, HubRoot, OnAnnounce, Roots, known_hosts};
 use crate::policy::egress::Pattern;
 use crate::policy::rate::Timetable;
-use crate::proxy::{BoundSettings, XET_HOSTS};
-use crate::{admin, cache, listen, policy, remote_settings, store, telemetry, upstream};
+use crate::policy::{self, ModelRules};
+use crate::proxy::{BoundSettings, KeeperSettings, XET_HOSTS};
+use crate::{admin, cache, listen, remote_settings, store, telemetry, upstream};
 
 /// The settings of every module; all values were checked before.
 pub fn config(values: &Values) -> Config {
@@ -28,17 +28,22 @@ pub fn config(values: &Values) -> Config {
     let (missing_report, faults) = (hubs.missing_report.clone(), hubs.faults.clone());
     let frozen = hubs.bundle.clone().map(Pinned::Bundle).or(lock);
     let frozen = frozen.map(|pinned| Frozen { pinned, missing_report, faults });
+    let said_of_listeners = Listen::from(values);
+    let access = access(&said_of_listeners, Tokens::from(values));
+    let models = Arc::new(models(Models::from(values)));
     Config {
         offline: hubs.offline,
         frozen,
-        listen: listen(Listen::from(values), Intercept::from(values), &store),
+        listen: listen(said_of_listeners, Intercept::from(values), &store),
+        access,
+        audit: Audit::from(values).file,
         egress: egress(Egress::from(values), &said),
         admin: admin(Admin::from(values)),
         store,
         upstream: upstream(hubs, &limits, said.ref_ttl, mozilla, huggingface, server),
         settings,
-        policy: policy(&said),
-        cache: cache(&said, &limits, EntitlementSettings::from(values)),
+        policy: policy(&said, Arc::clone(&models)),
+        cache: cache(&said, &limits, models, EntitlementSettings::from(values)),
         bounds: bounds(limits),
         scrub: scrub(Scrub::from(values)),
         log: log(Log::from(values)),
@@ -62,15 +67,17 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
         [("listen.address", Some(listen.address)), ("listen.tls_address", listen.tls_address)]
     {
         if let Some(address) = address.filter(|a| !a.ip().to_canonical().is_loopback())
-            && listen.access == Access::Local
+            && listen.access == policy::Access::Local
         {
             let text = format!(
-                "{key} is {address}, which other machines can reach; --access anonymous (listen.access) says that \
-                 whoever reaches it may use this cache, without being asked who that is"
+                "{key} is {address}, which other machines can reach; --access (listen.access) says who may use it: token or \
+                 mtls, which need --tokens FILE, or --access anonymous, with which whoever reaches it may, without being \
+                 asked who that is"
             );
             problems.push(Problem { origin: values.origin(key).clone(), text });
         }
     }
+    problems.extend(half_guarded(values, &listen));
     let upstream = Upstream::from(values);
     problems.extend(half_frozen(values, &upstream));
     if upstream.backoff > upstream.backoff_max {
@@ -78,6 +85,44 @@ pub fn contradictions(values: &Values) -> Vec<Problem> {
         problems.push(Problem { origin: values.origin("upstream.backoff").clone(), text });
     }
     problems
+}
+
+/// What is needed to know who somebody is.
+fn half_guarded(values: &Values, listen: &Listen) -> Vec<Problem> {
+    let (asks, has_authorities) = (!listen.access.is_open(), listen.client_ca.is_some());
+    let has_tokens = Tokens::from(values).tokens.is_some();
+    let found = [
+        (
+            asks && !has_tokens,
+            "listen.access",
+            "needs the file of tokens and rules, without which nobody may do anything: --tokens FILE (access.tokens); \
+             `hubcache token add NAME --tokens FILE` makes it",
+        ),
+        (
+            listen.access == policy::Access::Mtls && !has_authorities,
+            "listen.access",
+            "is mtls, which needs the authorities that vouch for clients: --client-ca FILE (listen.client_ca)",
+        ),
+        (
+            has_authorities && listen.tls_address.is_none(),
+            "listen.client_ca",
+            "is for the TLS listener: --listen-tls ADDR --cert FILE --key FILE",
+        ),
+        (
+            has_authorities && !asks,
+            "listen.client_ca",
+            "is of no use where nobody is asked who they are: --access mtls or --access token (listen.access)",
+        ),
+        (
+            asks && Upstream::from(values).faults.is_some(),
+            "upstream.faults",
+            "is for a server that asks nobody who they are: listen.access local or anonymous",
+        ),
+    ];
+    let found = found.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+    found
+        .map(|(_, key, why)| Problem { origin: values.origin(key).clone(), text: format!("{key} {why}") })
+        .collect()
 }
 
 /// What is only for a frozen server, and what that needs or cannot have.
@@ -156,9 +201,11 @@ fn listen(said: Listen, intercept: Intercept, store: &store::Settings) -> listen
     let files = files.unwrap_or_else(|| listen::authority::Files::of(&store.dir));
     let intercept = listen::Intercept { enabled: intercept.enabled, files, is_own: named.is_none() };
     let tls = said.tls_address.zip(said.tls_cert).zip(said.tls_key);
+    let required = said.access == policy::Access::Mtls;
+    let clients = said.client_ca.map(|authorities| listen::ClientCertificates { authorities, required });
     listen::Settings {
         address: said.address,
-        tls: tls.map(|((address, certificate), key)| listen::Tls { address, certificate, key }),
+        tls: tls.map(|((address, certificate), key)| listen::Tls { address, certificate, key, clients }),
         intercept,
         limits: listen::Limits {
             header_timeout: said.header_timeout,
@@ -169,6 +216,16 @@ fn listen(said: Listen, intercept: Intercept, store: &store::Settings) -> listen
         },
         drain: said.drain,
     }
+}
+
+fn access(listen: &Listen, said: Tokens) -> Access {
+    let keeper = KeeperSettings { access: listen.access, field: said.header.0 };
+    Access { keeper, tokens: said.tokens }
+}
+
+fn models(said: Models) -> ModelRules {
+    let Models { allow, deny, deny_paths, deny_formats } = said;
+    ModelRules { allow, deny, deny_paths, deny_formats }
 }
 
 fn egress(said: Egress, cache: &Cache) -> policy::Egress {
@@ -252,7 +309,7 @@ fn settings(
     })
 }
 
-fn policy(said: &Cache) -> policy::Rules {
+fn policy(said: &Cache, models: Arc<ModelRules>) -> policy::Rules {
     policy::Rules {
         ref_ttl: said.ref_ttl,
         revalidate_budget: said.revalidate_budget,
@@ -263,6 +320,7 @@ fn policy(said: &Cache) -> policy::Rules {
         delivery_mozilla: said.delivery_mozilla,
         delivery_huggingface: said.delivery_huggingface,
         uploads: said.uploads,
+        models,
     }
 }
 
@@ -279,7 +337,12 @@ fn scrub(said: Scrub) -> cache::ScrubSettings {
     cache::ScrubSettings { every: said.every, rate_bytes: said.rate.0 }
 }
 
-fn cache(said: &Cache, limits: &Limits, entitlement: EntitlementSettings) -> cache::Settings {
+fn cache(
+    said: &Cache,
+    limits: &Limits,
+    models: Arc<ModelRules>,
+    entitlement: EntitlementSettings,
+) -> cache::Settings {
     let EntitlementSettings { remembered, wait, recheck, offline: unasked, last_known_for, share } =
         entitlement;
     cache::Settings {
@@ -299,6 +362,7 @@ fn cache(said: &Cache, limits: &Limits, entitlement: EntitlementSettings) -> cac
         xet_above: said.xet_above.map(|size| size.0),
         entitlement: policy::Entitlement { remembered, wait, recheck, unasked, last_known_for },
         shared: share,
+        models,
     }
 }
 

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::layers::Values;
-use super::setting::{Bypass, Count, ProxyAddress, Raw, Refusal, Setting, SettingsServer, Size};
+use super::setting::{
+    Bypass, Count, CredentialField, ProxyAddress, Raw, Refusal, Setting, SettingsServer, Size,
+};
 use crate::admin::HostName;
-use crate::listen::Access;
 use crate::model::{Collection, HubRoot, OnAnnounce, Sha256};
 use crate::policy::egress::{Mode, Pattern};
 use crate::policy::rate::Slot;
-use crate::policy::{Delivery, DenyFor, ModelPattern, Unasked, Uploads};
+use crate::policy::{Access, Delivery, DenyFor, FileFormat, ModelPattern, PathPattern, Unasked, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 /// The smallest and the largest value of a setting, written like values.
@@ -142,8 +143,9 @@ settings! {
     ["listen"] Listen {
         /// Where clients connect. Port 0 lets the system choose one; the line that `serve` prints tells which.
         address: SocketAddr = "127.0.0.1:8470" as "listen";
-        /// Who may use this server: local is this machine, anonymous is whoever reaches the port, without being asked
-        /// who that is. Other addresses than loopback can be listened on with anonymous only.
+        /// Who may use this server: local is this machine; anonymous is whoever reaches a port, without being asked who
+        /// that is; token is who has a token of `hubcache token`, a client certificate, or an address for which there is a
+        /// rule; mtls is who has a client certificate. Other addresses than loopback cannot be listened on with local.
         access: Access = "local" as "access";
         /// Where clients connect that speak TLS to this server itself, by its own name or by that of a hub which their
         /// DNS leads here.
@@ -152,6 +154,9 @@ settings! {
         tls_cert: Option<PathBuf> = "none" as "cert";
         /// A file with the PEM key for it, which only its owner may be able to read.
         tls_key: Option<PathBuf> = "none" as "key";
+        /// A file of PEM certificates of the authorities that vouch for clients of tls_address. With token a client may have
+        /// a certificate, with mtls it must; its groups are the organizational units in it, or else the organizations.
+        client_ca: Option<PathBuf> = "none" as "client-ca";
         /// How long a client may take to send the head of a request.
         header_timeout: Duration = "10s" in "100ms"..="1h";
         /// How long a connection is kept open between two requests, and how long a request's body may pause.
@@ -164,6 +169,36 @@ settings! {
         max_connections_per_client: Count = "1024" in "1"..="1000000";
         /// How long responses may go on after SIGTERM before they are cut.
         drain: Duration = "30s" in "0s"..="1h";
+    }
+
+    /// Tokens and rules, where listen.access is token or mtls.
+    ["access"] Tokens {
+        /// The file of tokens and rules: who may read, preload and admin, of which models. It is read again when it changes.
+        tokens: Option<PathBuf> = "none" as "tokens";
+        /// The header field in which clients show a token that name this server itself and not as their proxy:
+        /// Authorization, or one that begins with X-. With Authorization no client has credentials of a hub.
+        header: CredentialField = "X-Hubcache-Token";
+    }
+
+    /// Which models and files are given to nobody, whoever asks, and not fetched.
+    ["models"] Models {
+        /// If it is not empty, only these: [HUB:]GLOB such as acme/*, huggingface:acme/tiny or datasets/acme/*.
+        allow: Vec<ModelPattern> = "";
+        /// None of these, in the same form; it wins over allow.
+        deny: Vec<ModelPattern> = "";
+        /// No file whose path in its repository fits one of these; * stands for slashes too.
+        deny_paths: Vec<PathPattern> = "";
+        /// No file of these formats, which can run code where they are loaded: pickle (.pkl .pickle .pt .pth .pth.tar .bin
+        /// .ckpt .joblib .dill), numpy (.npy .npz), keras-h5 (.h5 .hdf5), keras (.keras), tensorflow (.pb), python
+        /// (.py .pyc). PyTorch's weights are .bin, and so are some files that run nothing.
+        deny_formats: Vec<FileFormat> = "";
+    }
+
+    /// The audit log.
+    ["audit"] Audit {
+        /// A file to which a line of JSON is added for what was served, refused, filled, evicted and changed. SIGUSR1 has it
+        /// opened again, for whatever rotates it.
+        file: Option<PathBuf> = "none" as "audit";
     }
 
     /// Tunnels (CONNECT) to the hosts of hubs.

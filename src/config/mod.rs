@@ -34,6 +34,10 @@ pub struct Config {
     pub frozen: Option<Frozen>,
     /// The listener that clients talk to.
     pub listen: listen::Settings,
+    /// Who may use it.
+    pub access: Access,
+    /// The audit log, if there is one.
+    pub audit: Option<PathBuf>,
     /// Where connections may go.
     pub egress: policy::Egress,
     /// The operators' door.
@@ -56,6 +60,15 @@ pub struct Config {
     pub log: telemetry::log::Settings,
     /// The flags that give another process the same settings, in the same environment.
     pub again: Vec<OsString>,
+}
+
+/// Who may use the listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// How that is found out.
+    pub keeper: proxy::KeeperSettings,
+    /// The file of tokens and rules.
+    pub tokens: Option<PathBuf>,
 }
 
 /// What a frozen server works with.

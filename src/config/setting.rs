@@ -3,7 +3,7 @@
 mod names;
 mod quantities;
 
-pub use names::{Bypass, ProxyAddress, SettingsServer};
+pub use names::{Bypass, CredentialField, ProxyAddress, SettingsServer};
 pub use quantities::{Count, Size};
 
 /// A value as a layer gives it, before its meaning is known.

@@ -99,6 +99,8 @@ fn other_value(key: &Key) -> &'static str {
         "all",
         "off",
         "last-known",
+        "pickle",
+        "X-Own",
         "abababababababababababababababababababababababababababababababab",
     ];
     let mut all = candidates.into_iter().chain(words).chain(more);
@@ -283,6 +285,31 @@ fn other_machines_are_let_in_only_if_that_is_said() {
     let mistakes = machine.mistakes();
     assert!(mistakes[0].contains("listen.tls_cert is not"), "{mistakes:?}");
     assert!(mistakes[1].contains("intercept.ca_cert is not"), "{mistakes:?}");
+}
+
+#[test]
+fn whoever_asks_clients_who_they_are_can_find_out() {
+    let mut machine = Machine::new();
+    machine.flag("listen.access", "token");
+    assert!(machine.mistakes()[0].contains("--tokens FILE"), "{:?}", machine.mistakes());
+    machine.flag("access.tokens", "/t");
+    machine.flag("access.header", "authorization");
+    let access = machine.load().config.access;
+    assert_eq!(
+        (access.keeper.access, access.keeper.field.as_str()),
+        (policy::Access::Token, "authorization")
+    );
+    machine.flag("listen.client_ca", "/c");
+    assert!(machine.mistakes()[0].contains("is for the TLS listener"), "{:?}", machine.mistakes());
+    machine.flag("listen.tls_address", "127.0.0.1:0");
+    machine.flag("listen.tls_cert", "/x");
+    machine.flag("listen.tls_key", "/y");
+    let clients = |machine: &Machine| machine.load().config.listen.tls.unwrap().clients.unwrap();
+    assert!(!clients(&machine).required, "a certificate may be shown");
+    machine.flag("listen.access", "mtls");
+    assert!(clients(&machine).required);
+    machine.flag("listen.access", "anonymous");
+    assert!(machine.mistakes()[0].contains("nobody is asked"), "{:?}", machine.mistakes());
 }
 
 #[test]

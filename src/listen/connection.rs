@@ -22,10 +22,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::clock::{Clock, expired};
+use super::given::certificate;
 use super::passage::{self, Client, handshake};
 use super::stream::Watched;
 use super::strict::MAX_HEAD_BYTES;
-use super::{Interceptor, Limits, Peer, Speaks};
+use super::{Interceptor, Limits, Speaks};
+use crate::policy::Peer;
 use crate::proxy::{Handled, Passage};
 use crate::request::Arrival;
 use crate::telemetry::Telemetry;
@@ -92,18 +94,20 @@ pub async fn drive<H: Handler>(
 ) {
     match &service.speaks {
         Speaks::Plain(interceptor) => {
-            let passed = http1(stream, peer, &service, Arrival::Plain, stop.clone()).await;
+            let passed = http1(stream, peer.clone(), &service, Arrival::Plain, stop.clone()).await;
             let Some((upgrade, passage)) = passed else { return };
             let Ok(upgraded) = upgrade.await else { return };
             let client = TokioIo::new(upgraded);
             // On the heap, so that connections without a tunnel do not pay for it.
             Box::pin(follow(client, passage, interceptor.as_deref(), peer, &service, stop)).await;
         }
-        Speaks::Tls(config) => {
-            let acceptor = TlsAcceptor::from(Arc::clone(config));
+        Speaks::Tls(given) => {
+            let acceptor = TlsAcceptor::from(given.config());
             let over_tls = async {
-                if let Some(stream) = handshake(acceptor, stream, peer, &service.limits).await {
-                    http(stream, peer, &service, Arrival::Tls, stop).await;
+                if let Some(stream) = handshake(acceptor, stream, &peer, &service.limits).await {
+                    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                    let certificate = shown.and_then(certificate).map(Arc::new);
+                    http(stream, Peer { certificate, ..peer }, &service, Arrival::Tls, stop).await;
                 }
             };
             Box::pin(over_tls).await;
@@ -121,14 +125,14 @@ async fn follow<H: Handler>(
     stop: watch::Receiver<bool>,
 ) {
     match (passage, interceptor) {
-        (Passage::Relay(server), _) => passage::relay(client, server, peer, service.limits, stop).await,
-        (Passage::Intercept(host), Some(interceptor)) => {
-            let stream = passage::intercept(client, &host, interceptor, peer, &service.limits).await;
+        (Passage::Relay(server), _) => passage::relay(client, server, &peer, service.limits, stop).await,
+        (Passage::Intercept(host, who), Some(interceptor)) => {
+            let stream = passage::intercept(client, &host, interceptor, &peer, &service.limits).await;
             if let Some(stream) = stream {
-                http(stream, peer, service, Arrival::Tunnel(host), stop).await;
+                http(stream, Peer { who: Some(who), ..peer }, service, Arrival::Tunnel(host), stop).await;
             }
         }
-        (Passage::Intercept(_), None) => {}
+        (Passage::Intercept(..), None) => {}
     }
 }
 
@@ -166,7 +170,7 @@ async fn http1<S: Io, H: Handler>(
         let upgrade = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
         // What comes behind a chunked body is not looked at before it is read, so nothing may.
         let is_last = request.headers().contains_key(header::TRANSFER_ENCODING);
-        let handled = service.handler.handle(request, peer, arrival.clone());
+        let handled = service.handler.handle(request, peer.clone(), arrival.clone());
         let tunnel = &tunnel;
         async move {
             let Handled { mut response, passage } = handled.await;
@@ -195,7 +199,7 @@ async fn http1<S: Io, H: Handler>(
             Poll::Pending
         }
     };
-    until_over(step, &clock, peer, &service.limits, stop).await;
+    until_over(step, &clock, &peer, &service.limits, stop).await;
     lock(&tunnel).take()
 }
 
@@ -213,11 +217,12 @@ async fn http2<S: Io, H: Handler>(
     stop: watch::Receiver<bool>,
 ) {
     let clock = Clock::of_streams(Instant::now());
-    let (service_of_streams, clock_of_streams) = (Arc::clone(service), clock.clone());
+    let (service_of_streams, clock_of_streams, peer_of_streams) =
+        (Arc::clone(service), clock.clone(), peer.clone());
     let respond = service_fn(move |request: Request<Incoming>| {
         clock_of_streams.request_began(!request.body().is_end_stream(), Instant::now());
         let end = RequestEnd(clock_of_streams.clone());
-        let handled = service_of_streams.handler.handle(request, peer, arrival.clone());
+        let handled = service_of_streams.handler.handle(request, peer_of_streams.clone(), arrival.clone());
         async move {
             let Handled { response, .. } = handled.await;
             Ok::<_, Infallible>(response.map(|body| Tracked { body, gave: false, end, many: true }))
@@ -238,7 +243,7 @@ async fn http2<S: Io, H: Handler>(
             Poll::Pending
         }
     };
-    until_over(step, &clock, peer, &service.limits, stop).await;
+    until_over(step, &clock, &peer, &service.limits, stop).await;
 }
 
 /// What is done with a connection, whichever protocol it has.
@@ -253,7 +258,7 @@ enum Step<'a, 'b> {
 async fn until_over(
     mut step: impl FnMut(Step<'_, '_>) -> Poll<hyper::Result<()>>,
     clock: &Clock,
-    peer: Peer,
+    peer: &Peer,
     limits: &Limits,
     mut stop: watch::Receiver<bool>,
 ) {

@@ -9,6 +9,7 @@
 pub mod authority;
 mod clock;
 mod connection;
+mod given;
 mod passage;
 mod server;
 mod stream;
@@ -21,10 +22,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use connection::{Handler, Service};
+pub use given::Given;
 pub use server::{Drained, serve};
-pub use tls::{Interceptor, given};
-
-use crate::model::ClientKey;
+pub use tls::Interceptor;
 
 /// The settings of the listener that clients talk to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,15 +41,6 @@ pub struct Settings {
     pub drain: Duration,
 }
 
-/// Who may use the listeners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// This machine; only loopback addresses are listened on.
-    Local,
-    /// Whoever reaches a port.
-    Anonymous,
-}
-
 /// The settings of the listener that speaks TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
@@ -59,6 +50,17 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// PEM: its key.
     pub key: PathBuf,
+    /// Whether clients are asked for a certificate, and by whom that must be vouched for.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// What certificates of clients must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM: the authorities that vouch for them.
+    pub authorities: PathBuf,
+    /// Whether a client without one is turned away.
+    pub required: bool,
 }
 
 /// The settings of interception.
@@ -78,7 +80,7 @@ pub enum Speaks {
     /// HTTP, and within tunnels what they are for; hubs' tunnels are intercepted if there is something to do it with.
     Plain(Option<Arc<Interceptor>>),
     /// HTTP within TLS.
-    Tls(Arc<rustls::ServerConfig>),
+    Tls(Arc<Given>),
 }
 
 /// What bounds connections, singly and together.
@@ -94,18 +96,4 @@ pub struct Limits {
     pub max_connections: usize,
     /// Connections at a time from one address; what comes beyond is closed at once.
     pub max_per_client: usize,
-}
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address.
-    pub addr: SocketAddr,
-}
-
-impl Peer {
-    /// Who that is, as far as limits tell clients apart.
-    pub fn client(&self) -> ClientKey {
-        ClientKey::of(self.addr.ip())
-    }
 }

@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::Peer;
 use super::clock::{Clock, expired};
 use super::stream::Watched;
 use super::{Interceptor, Limits};
+use crate::policy::Peer;
 
 /// Bytes that are read at a time, in each direction of a relay.
 const RELAY_BUFFER: usize = 16 << 10;
@@ -30,7 +30,7 @@ pub(super) type Client = TokioIo<Upgraded>;
 pub(super) async fn relay(
     client: Client,
     mut server: TcpStream,
-    peer: Peer,
+    peer: &Peer,
     mut limits: Limits,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -68,7 +68,7 @@ pub(super) async fn intercept(
     client: Client,
     host: &Arc<str>,
     interceptor: &Interceptor,
-    peer: Peer,
+    peer: &Peer,
     limits: &Limits,
 ) -> Option<TlsStream<Client>> {
     let config = match interceptor.config(host, SystemTime::now()) {
@@ -92,7 +92,7 @@ pub(super) async fn intercept(
 pub(super) async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     acceptor: TlsAcceptor,
     stream: S,
-    peer: Peer,
+    peer: &Peer,
     limits: &Limits,
 ) -> Option<TlsStream<S>> {
     match tokio::time::timeout(limits.header_timeout, acceptor.accept(stream)).await {

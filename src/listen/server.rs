@@ -10,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use super::Speaks;
 use super::connection::{Handler, Service, drive};
-use super::{Peer, Speaks};
 use crate::model::ClientKey;
-use crate::policy::Crowd;
+use crate::policy::{Crowd, Peer};
 use crate::telemetry::{Limit, Telemetry};
 
 /// Bytes on their way to a client on this machine, of which the kernel keeps twice as many. There is no distance to
@@ -68,7 +68,7 @@ pub async fn serve<H: Handler>(
         }
         let (service, stop) = (Arc::clone(&service), stop.clone());
         connections.spawn(async move {
-            drive(stream, Peer { addr }, service, stop).await;
+            drive(stream, Peer::from(addr), service, stop).await;
             drop((permit, place));
         });
     }

@@ -1,19 +1,17 @@
-//! TLS towards clients: with a certificate that is given, or with one for each intercepted host.
+//! TLS within tunnels: with a certificate for each intercepted host.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use moka::sync::Cache;
-use rustls::ServerConfig;
 use rustls::server::ProducesTickets;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::{ConfigBuilder, ServerConfig, WantsVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::authority::{Authority, CaError, Files, content, read_chain, read_key};
+use super::authority::{Authority, CaError, Files, content};
 
 /// What is spoken within TLS, the better first.
-const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+pub(super) const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Hosts whose certificates are kept; there are as many as hubs have names.
 const MAX_HOSTS: u64 = 64;
 
@@ -60,19 +58,8 @@ impl Interceptor {
     }
 }
 
-/// How to speak TLS with the certificate in `certificate`, a PEM file with its chain, and the key in `key`.
-///
-/// # Errors
-/// When a file cannot be used, or the two do not belong together.
-pub fn given(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, CaError> {
-    let chain = read_chain(certificate)?;
-    let private = PrivateKeyDer::from_pem_slice(read_key(key)?.as_bytes()).map_err(|e| content(key, &e))?;
-    let config = tickets().and_then(|tickets| server_config(chain, private, tickets));
-    config.map(Arc::new).map_err(|e| content(certificate, &e))
-}
-
 /// Sessions are resumed by tickets that only this process can read; their keys change every six hours.
-fn tickets() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+pub(super) fn tickets() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
     rustls::crypto::aws_lc_rs::Ticketer::new()
 }
 
@@ -81,10 +68,14 @@ fn server_config(
     key: PrivateKeyDer<'static>,
     tickets: Arc<dyn ProducesTickets>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let mut config = config.with_no_client_auth().with_single_cert(chain, key)?;
+    let mut config = builder()?.with_no_client_auth().with_single_cert(chain, key)?;
     config.alpn_protocols = ALPN.map(<[u8]>::to_vec).into();
     config.ticketer = tickets;
     Ok(config)
+}
+
+/// The beginning of every configuration.
+pub(super) fn builder() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
 }

@@ -41,8 +41,12 @@ pub enum Outcome {
     Preflight,
     /// 403: the egress rules do not allow to connect there.
     Forbidden,
-    /// 403: the deny list of Remote Settings has it.
+    /// 403: the deny list of Remote Settings, or the operator's rules for models, have it.
     Denied,
+    /// 401 or 407: who asks is not known; 403: and cannot be known over this connection.
+    Unauthorized,
+    /// 403: who asks is known and may not have it.
+    NotPermitted,
     /// 508: the request has passed this server before.
     Looped,
     /// 400 or 421: the request is malformed, or for another host than its connection leads to.
@@ -96,7 +100,7 @@ pub enum AnsweredBy {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
@@ -116,6 +120,8 @@ impl Outcome {
         Self::Preflight,
         Self::Forbidden,
         Self::Denied,
+        Self::Unauthorized,
+        Self::NotPermitted,
         Self::Looped,
         Self::Rejected,
         Self::Unsupported,
@@ -159,6 +165,8 @@ impl Outcome {
             Self::Preflight => "preflight",
             Self::Forbidden => "forbidden",
             Self::Denied => "denied",
+            Self::Unauthorized => "unauthorized",
+            Self::NotPermitted => "not-permitted",
             Self::Looped => "looped",
             Self::Rejected => "rejected",
             Self::Unsupported => "unsupported",
@@ -211,6 +219,8 @@ impl Outcome {
             | Self::Preflight
             | Self::Forbidden
             | Self::Denied
+            | Self::Unauthorized
+            | Self::NotPermitted
             | Self::Looped
             | Self::Rejected
             | Self::Unsupported

@@ -1,19 +1,25 @@
 //! May we serve it, from where, and how fast may it leave. Pure: settings, facts and the time go in, a decision
 //! comes out.
 
+pub mod access;
+mod barred;
 mod crowd;
 mod denylist;
 pub mod egress;
 mod entitlement;
 mod guard;
 mod models;
+mod network;
 mod plan;
 pub mod rate;
 mod release;
 mod settle;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+pub use access::{Access, Peer, Who};
+pub use barred::{Barred, FileFormat, ModelRules, PathPattern};
 pub use crowd::{Crowd, Crowded, Spot};
 pub use denylist::{DENY_LIST, Denied, DenyFor, DenyList};
 pub use egress::{Asker, Denial, Egress, Scope, scope};
@@ -45,6 +51,8 @@ pub struct Rules {
     pub delivery_huggingface: Delivery,
     /// What becomes of requests that could change something at a hub.
     pub uploads: Uploads,
+    /// Which models and files nobody is given.
+    pub models: Arc<ModelRules>,
 }
 
 impl Default for Rules {
@@ -59,6 +67,7 @@ impl Default for Rules {
             delivery_mozilla: Delivery::Verified,
             delivery_huggingface: Delivery::Stream,
             uploads: Uploads::Pass,
+            models: Arc::default(),
         }
     }
 }

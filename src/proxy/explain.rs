@@ -15,7 +15,7 @@ use steps::{Situation, private};
 
 use super::api::{ask as ask_document, first_question};
 use super::file::ask as ask_file;
-use super::{Asked, Frozen, rejected, status, upload, view};
+use super::{Asked, Frozen, keeper, rejected, status, upload, view};
 use crate::cache::{Cache, Fetcher, FoundDocument, View};
 use crate::model::{Hub, Outcome, Question, Resource, Timestamp, Topic};
 use crate::policy::{Ask, Check, Plan, Rules, plan};
@@ -51,11 +51,20 @@ impl Sight<'_> {
         let (target, steps) = match classify(&head.method, &head.uri, &Named::Endpoint) {
             _ if is_preflight(&head.method, &head.headers) => preflight(),
             Err(reject) => refused(&reject),
-            Ok(Target::File(resource)) => match self.denied(&resource, head) {
-                Some(step) => (self.file(&resource, &asked, now)?.0, vec![step]),
-                None => self.file(&resource, &asked, now)?,
-            },
-            Ok(Target::Question(question)) => self.question(&question, &asked, now)?,
+            Ok(Target::File(resource)) => {
+                match self.barred(&Target::File(resource.clone())).or_else(|| self.denied(&resource, head)) {
+                    Some(step) => (self.file(&resource, &asked, now)?.0, vec![step]),
+                    None => self.file(&resource, &asked, now)?,
+                }
+            }
+            Ok(Target::Question(question)) => {
+                let (addressed, steps) = self.question(&question, &asked, now)?;
+                let barred = self.barred(&Target::Question(question));
+                (addressed, barred.map_or(steps, |step| vec![step]))
+            }
+            Ok(target @ Target::Pass { hub, .. }) if let Some(step) = self.barred(&target) => {
+                (self.passed(hub), vec![step])
+            }
             Ok(Target::Pass { hub, path_and_query }) => {
                 let refused = upload::is_refused(self.rules, &head.method, &path_and_query);
                 (self.passed(hub), vec![if refused { no_uploads() } else { self.passing() }])
@@ -64,6 +73,13 @@ impl Sight<'_> {
             Ok(Target::Pac | Target::Elsewhere(_) | Target::Tunnel(_)) => own(),
         };
         Ok(Explanation { method: head.method.to_string(), path: head.uri.path().to_owned(), target, steps })
+    }
+
+    /// Why nobody is given what is asked for, if nobody is.
+    fn barred(&self, target: &Target) -> Option<Step> {
+        let (hub, repo, path) = keeper::model_of(target)?;
+        let barred = self.rules.models.bar(hub, &repo, path.as_deref())?;
+        Some(Step::ending(Action::Refuse, Outcome::Denied, barred.to_string()).status(403))
     }
 
     /// Why the deny list forbids a file, if it does.

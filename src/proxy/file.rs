@@ -192,6 +192,7 @@ impl Proxy {
             fetcher.recheck(resource, entry);
         }
         let mut response = answer::file_head(file, Some(entry.checked_at), outcome, None);
+        self.note_digest(&mut response, Some(entry.blob));
         let conditions = Conditions::of(&asked.parts.headers);
         if conditions.not_modified(file.etag.as_deref()) {
             return answer::not_modified(response, outcome);
@@ -385,6 +386,7 @@ impl Proxy {
         // A part that ends before the file may end before the verdict, and says so.
         let early = matches!((selected, file.size), (Selected::Part { end, .. }, Some(size)) if end < size);
         let mut response = answer::file_head(file, None, outcome, early.then_some("unverified"));
+        self.note_digest(&mut response, head.sha256());
         if conditions.not_modified(file.etag.as_deref()) {
             return answer::not_modified(response, outcome);
         }

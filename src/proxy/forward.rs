@@ -9,41 +9,43 @@ use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
-use super::{Proxy, Reply, answer, status};
+use super::{Keeper, Proxy, Reply, answer, status};
 use crate::body::Body;
 use crate::model::{Hub, Outcome, Place};
-use crate::policy::Egress;
+use crate::policy::{Egress, Who};
 use crate::request::hub_at;
 use crate::upstream::Failure;
 
 /// Below it are the hosts of Hugging Face's Xet store.
 pub const XET_HOSTS: &str = "xethub.hf.co";
 
-/// How a forward proxy behaves.
+/// What clients may name, and who may.
 #[derive(Clone, Debug, Default)]
 pub struct Forwarding {
     /// What clients may name.
     pub egress: Arc<Egress>,
     /// Whether tunnels to hubs are intercepted.
     pub intercept: bool,
+    /// Who may do what.
+    pub keeper: Arc<Keeper>,
 }
 
 /// What the connection of a CONNECT request is for once it was answered.
 pub enum Passage {
     /// Bytes pass both ways between the client and this connection.
     Relay(TcpStream),
-    /// Requests for this host of a hub are read from it, in TLS.
-    Intercept(Arc<str>),
+    /// Requests for this host of a hub are read from it, in TLS; they are of whoever asked for the tunnel.
+    Intercept(Arc<str>, Arc<Who>),
 }
 
 impl Proxy {
     /// Answers CONNECT.
-    pub(super) async fn tunnel(&self, place: &Place) -> (Reply, Option<Passage>) {
-        let hub = hub_at(place).filter(|_| place.port == 443);
-        let answered = hub.filter(|hub| *hub != Hub::Settings || self.mirror.is_some());
-        if let (Some(_), Some(name), true) = (answered, place.host.name(), self.forwarding.intercept) {
-            return (opened(Outcome::Intercepted), Some(Passage::Intercept(name.into())));
+    pub(super) async fn tunnel(&self, place: &Place, who: &Who) -> (Reply, Option<Passage>) {
+        if let (true, Some(name)) = (self.is_intercepted(place), place.host.name()) {
+            let passage = Passage::Intercept(name.into(), Arc::new(who.clone()));
+            return (opened(Outcome::Intercepted), Some(passage));
         }
+        let hub = hub_at(place).filter(|_| place.port == 443);
         if let Err(denial) = self.forwarding.egress.name(place) {
             return (status::forbidden(&denial), None);
         }
@@ -60,6 +62,20 @@ impl Proxy {
             Ok(stream) => (opened(Outcome::Relayed), Some(Passage::Relay(stream))),
             Err(failure) => (of_failure(&failure), None),
         }
+    }
+
+    /// Whether requests in a tunnel to there are answered here.
+    pub(super) fn is_intercepted(&self, place: &Place) -> bool {
+        let hub = hub_at(place).filter(|_| place.port == 443);
+        let is_answered = hub.is_some_and(|hub| hub != Hub::Settings || self.mirror.is_some());
+        self.forwarding.intercept && is_answered
+    }
+
+    /// Whether models come from there.
+    pub(super) fn leads_to_models(&self, place: &Place) -> bool {
+        let below = place.host.name().and_then(|name| name.strip_suffix(XET_HOSTS));
+        let is_xet = below.is_some_and(|labels| labels.is_empty() || labels.ends_with('.'));
+        is_xet || hub_at(place).is_some_and(|hub| Hub::MODELS.contains(&hub))
     }
 
     /// Hands a request on to a server that is no hub.

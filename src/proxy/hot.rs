@@ -46,7 +46,8 @@ impl Hot {
         Self(Cache::builder().max_capacity(MOST).weigher(weigh).build())
     }
 
-    /// The answer to a request, if it is ready. Now and then `used` is told which file it is of.
+    /// The answer to a request, if it is ready; with its digest for the audit log if that is wanted. Now and then `used` is
+    /// told which file it is of.
     pub(super) fn answer(
         &self,
         head: &Parts,
@@ -54,6 +55,7 @@ impl Hot {
         store: &Store,
         used: impl FnOnce(&Resource, &Entry),
         now: Timestamp,
+        notes_digest: bool,
     ) -> Option<(Reply, Hub)> {
         if !is_plain(head) {
             return None;
@@ -75,6 +77,9 @@ impl Hot {
         *response.headers_mut() = answer.fields.clone();
         let age = answer.entry.checked_at.age(now).as_secs();
         response.headers_mut().insert(header::AGE, HeaderValue::from(age));
+        if notes_digest {
+            response.extensions_mut().insert(answer.entry.blob);
+        }
         Some((Reply { response, outcome: Outcome::Hit }, answer.file.hub))
     }
 

@@ -6,12 +6,14 @@
 
 mod answer;
 mod api;
+mod audit;
 mod bounds;
 pub mod explain;
 mod file;
 mod forward;
 mod frozen;
 mod hot;
+mod keeper;
 mod offline;
 mod pac;
 mod private;
@@ -19,30 +21,34 @@ mod settings;
 mod status;
 mod upload;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
 
 use crate::body::{Body, BodyEnd};
 use crate::cache::{Cache, Fetcher, View};
 use crate::hub::api::question_path;
 use crate::hub::file_path;
-use crate::model::{ClientKey, Entry, Hub, Outcome, Resource, Timestamp, was_here};
-use crate::policy::{Check, Denied, Rules, Spot};
+use crate::model::{Entry, Hub, Outcome, Resource, Timestamp, was_here};
+use crate::policy::{Check, Denied, Peer, Rules, Spot, Who};
 use crate::request::{
-    Arrival, Named, Reject, Target, classify, client_is_firefox, is_preflight, is_xet_read_token, named,
+    Arrival, Named, Reject, SeenAs, Target, classify, client_is_firefox, is_preflight, is_xet_read_token,
+    named,
 };
 use crate::telemetry::Telemetry;
 use crate::upstream::Fitting;
+pub use audit::doer;
 pub use bounds::{BoundSettings, Bounds};
 pub use forward::{Forwarding, Passage, XET_HOSTS};
 pub use frozen::{Freezing, Frozen, Lack};
 use hot::Hot;
+pub use keeper::{AccessStatus, Keeper, KeeperSettings, OWN_FIELD, Unknown};
 pub use settings::Mirror;
 
 /// Serves clients.
@@ -83,6 +89,35 @@ struct Reply {
     outcome: Outcome,
 }
 
+/// What was decided about a request.
+struct Decided {
+    reply: Reply,
+    hub: Option<Hub>,
+    passage: Option<Passage>,
+    /// What it asked for, where there is an audit log.
+    what: Option<audit::What>,
+}
+
+impl From<Reply> for Decided {
+    fn from(reply: Reply) -> Self {
+        Self { reply, hub: None, passage: None, what: None }
+    }
+}
+
+/// What the end of a request tells of its beginning.
+struct Ending {
+    method: Method,
+    uri: Uri,
+    began: Instant,
+    /// Who made it, if that is known.
+    who: Option<Who>,
+    from: SocketAddr,
+    /// What it asked for, where there is an audit log.
+    what: Option<audit::What>,
+    /// Its place among those that are answered at a time; it is held until the body ends.
+    spot: Option<Spot>,
+}
+
 /// How a request came and whom it named, kept with its head.
 #[derive(Clone, Default)]
 struct Visit {
@@ -117,40 +152,66 @@ impl Proxy {
         })
     }
 
-    /// Answers one request of a client.
+    /// Answers one request.
     pub async fn handle(
         self: &Arc<Self>,
         request: Request<Incoming>,
-        client: ClientKey,
+        peer: Peer,
         arrival: Arrival,
     ) -> Handled {
         let began = Instant::now();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let (method, uri) = (head.method.clone(), head.uri.clone());
-        let spot = match self.bounds.enter(client) {
+        let ending =
+            |who: Option<Who>, spot| Ending { method, uri, began, who, from: peer.addr, what: None, spot };
+        let spot = match self.bounds.enter(peer.client()) {
             Ok(spot) => spot,
-            Err(limit) => {
-                return self.finish(status::limited(limit), None, method, uri, began, None).into();
+            Err(limit) => return self.finish(status::limited(limit), None, ending(None, None)).into(),
+        };
+        let who = match self.receive(&mut head, &peer, &arrival) {
+            Ok(who) => who,
+            Err(why) => {
+                let reply = keeper::unknown(why, SeenAs::of(&head, &arrival), self.forwarding.keeper.field());
+                let reply = upload::turned_away(reply, &head, body).await;
+                return self.finish(reply, None, ending(None, Some(spot))).into();
             }
         };
         let named = named(&head, &arrival);
         let ready = match &named {
-            Ok(named) => {
-                let used = |file: &Resource, entry: &Entry| {
-                    if let Some(fetcher) = &self.fetcher {
-                        fetcher.recheck(file, entry);
-                    }
-                };
-                self.hot.answer(&head, named, self.cache.store(), used, Timestamp::now())
-            }
-            Err(_) => None,
+            Ok(named) if self.is_plain() => self.ready(&head, named),
+            _ => None,
         };
-        let (reply, hub, passage) = match ready {
-            Some((reply, hub)) => (reply, Some(hub), None),
+        let decided = match ready {
+            Some((reply, hub)) => Decided { hub: Some(hub), ..Decided::from(reply) },
             // On the heap: it is large, and the future of a request is copied before it runs.
-            None => Box::pin(self.decide(head, body, named, arrival)).await,
+            None => Box::pin(self.decide(head, body, named, arrival, &who)).await,
         };
-        Handled { response: self.finish(reply, hub, method, uri, began, Some(spot)), passage }
+        let Decided { reply, hub, passage, what } = decided;
+        let ending = Ending { what, ..ending(Some(who), Some(spot)) };
+        Handled { response: self.finish(reply, hub, ending), passage }
+    }
+
+    /// Who makes a request; this server's credential is no part of it any more.
+    fn receive(&self, head: &mut Parts, peer: &Peer, arrival: &Arrival) -> Result<Who, Unknown> {
+        let is_for_all = keeper::is_for_all(head, arrival);
+        let known = self.forwarding.keeper.receive(head, arrival, peer, Timestamp::now());
+        known.or_else(|why| if is_for_all { Ok(Who::of(peer)) } else { Err(why) })
+    }
+
+    /// Whether everybody may have everything, and nobody wants to know who had it: then a request need not be understood
+    /// where its answer is ready.
+    fn is_plain(&self) -> bool {
+        self.forwarding.keeper.is_open() && !self.telemetry.audits()
+    }
+
+    /// The answer that is ready for a request, if one is.
+    fn ready(&self, head: &Parts, named: &Named) -> Option<(Reply, Hub)> {
+        let used = |file: &Resource, entry: &Entry| {
+            if let Some(fetcher) = &self.fetcher {
+                fetcher.recheck(file, entry);
+            }
+        };
+        self.hot.answer(head, named, self.cache.store(), used, Timestamp::now(), self.telemetry.audits())
     }
 
     /// Finds out what a request asks, and answers it.
@@ -160,21 +221,36 @@ impl Proxy {
         body: Incoming,
         named: Result<Named, Reject>,
         arrival: Arrival,
-    ) -> (Reply, Option<Hub>, Option<Passage>) {
+        who: &Who,
+    ) -> Decided {
         let at_hub = named.as_ref().is_ok_and(|named| named.hub().is_some());
         let seen = self.cache.store().changes();
-        let target = named.and_then(|named| classify(&head.method, &head.uri, &named));
+        let target =
+            named.as_ref().map_err(Clone::clone).and_then(|named| classify(&head.method, &head.uri, named));
         let hub = target.as_ref().ok().and_then(Target::hub);
+        let what = self.telemetry.audits().then(|| audit::What::of(target.as_ref().ok()));
+        let answered = |reply| Decided { reply, hub, passage: None, what };
+        let is_for_all = keeper::is_for_all(&head, &arrival);
         head.extensions.insert(Visit { arrival, at_hub, seen });
+        let refused =
+            target.as_ref().ok().filter(|_| !is_for_all).and_then(|target| self.refused_to(who, target));
+        if let Some(reply) = refused {
+            return answered(upload::turned_away(reply, &head, body).await);
+        }
+        if !self.is_plain()
+            && let Some((reply, _)) = named.ok().and_then(|named| self.ready(&head, &named))
+        {
+            return answered(reply);
+        }
         let denied = target.as_ref().ok().and_then(|target| self.forbidden(target, &head));
         let reply = match target {
             _ if was_here(&head.headers) => status::looped(),
             Ok(Target::Tunnel(place)) => {
-                let (reply, passage) = self.tunnel(&place).await;
-                return (reply, hub, passage);
+                let (reply, passage) = self.tunnel(&place, who).await;
+                return Decided { passage, ..answered(reply) };
             }
             Ok(Target::Elsewhere(place)) => self.forward(&place, Request::from_parts(head, body)).await,
-            _ if is_preflight(&head.method, &head.headers) => preflight(),
+            _ if is_preflight(&head.method, &head.headers) => preflight(self.forwarding.keeper.field()),
             Err(reject) => rejected(&reject),
             Ok(_) if let Some(denied) = &denied => status::denied(head.uri.path(), denied),
             Ok(Target::File(resource)) => self.file(&resource, &head).await,
@@ -190,7 +266,7 @@ impl Proxy {
                 self.pass(hub, &path_and_query, Request::from_parts(head, body), Outcome::Passed).await
             }
         };
-        (reply, hub, None)
+        answered(reply)
     }
 
     /// The record of the deny list that forbids this client what it asks for.
@@ -240,16 +316,11 @@ impl Proxy {
     }
 
     /// Arranges that the request is counted and logged once, when its body ends.
-    fn finish(
-        self: &Arc<Self>,
-        reply: Reply,
-        hub: Option<Hub>,
-        method: Method,
-        uri: Uri,
-        began: Instant,
-        spot: Option<Spot>,
-    ) -> Response<Body> {
+    fn finish(self: &Arc<Self>, reply: Reply, hub: Option<Hub>, ending: Ending) -> Response<Body> {
         let Reply { response, outcome } = reply;
+        let audited = audit::Audited::of(&self.telemetry, &response, &ending);
+        let Ending { method, uri, began, who, spot, .. } = ending;
+        let token = who.and_then(|who| who.token);
         let status = response.status().as_u16();
         let handed_on = response.body().is_passed();
         let proxy = Arc::clone(self);
@@ -270,6 +341,9 @@ impl Proxy {
                     proxy.telemetry.upstream_received(hub, sent_bytes);
                 }
             }
+            if let Some(audited) = audited {
+                proxy.telemetry.audit(|| audited.record(last, sent_bytes, cause.as_deref()));
+            }
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             // The query is left out: it can carry a signature.
             tracing::info!(
@@ -281,6 +355,7 @@ impl Proxy {
                 began_as = outcome.name(),
                 sent_bytes,
                 took_ms,
+                token = token.as_ref().map(|token| token.id.as_str()),
                 cause,
                 "request"
             );
@@ -314,21 +389,18 @@ fn rejected(reject: &Reject) -> Reply {
 }
 
 /// A browser asks whether a page of another origin may read files; it may.
-fn preflight() -> Reply {
+fn preflight(own_field: &HeaderName) -> Reply {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    let allow = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"),
-        (
-            header::ACCESS_CONTROL_ALLOW_HEADERS,
-            "Authorization, Cache-Control, If-None-Match, If-Range, Range",
-        ),
-        (header::ACCESS_CONTROL_MAX_AGE, "86400"),
-    ];
+    let allow =
+        [(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD"), (header::ACCESS_CONTROL_MAX_AGE, "86400")];
     for (name, value) in allow {
         headers.insert(name, HeaderValue::from_static(value));
     }
+    let fields = format!("Authorization, Cache-Control, If-None-Match, If-Range, Range, {own_field}");
+    let fields = HeaderValue::try_from(fields).expect("names of fields are visible ASCII");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, fields);
     answer::add_own_fields(headers, Outcome::Preflight, None);
     Reply { response, outcome: Outcome::Preflight }
 }

@@ -8,7 +8,8 @@ use super::{Reply, answer, chain};
 use crate::body::Body;
 use crate::cache::FillError;
 use crate::model::{Collection, Outcome};
-use crate::policy::{Denial, Denied};
+use crate::policy::access::Refusal as NoRight;
+use crate::policy::{Barred, Denial, Denied};
 use crate::store::StoreError;
 use crate::telemetry::Limit;
 use crate::upstream::{Failure, Refusal};
@@ -77,6 +78,7 @@ pub(super) fn of_fill(error: &FillError) -> Reply {
     let (status, outcome) = match error {
         FillError::Upstream(failure) => return of_failure(failure),
         FillError::Store(error) => return of_store(error),
+        FillError::Barred(why) => return barred(why),
         FillError::Corrupt(_) => (StatusCode::BAD_GATEWAY, Outcome::Corrupt),
         FillError::Conflict { .. } => (StatusCode::BAD_GATEWAY, Outcome::Conflict),
         FillError::Interrupted(why) => {
@@ -118,7 +120,8 @@ fn proxy_error(error: &FillError) -> Option<&'static str> {
             Some("http_protocol_error")
         }
         FillError::TooLarge { .. } => Some("http_response_body_size"),
-        FillError::NoSpace
+        FillError::Barred(_)
+        | FillError::NoSpace
         | FillError::Gone
         | FillError::Store(_)
         | FillError::Busy(_)
@@ -213,6 +216,16 @@ pub(super) fn denied(path: &str, denied: &Denied) -> Reply {
     with_message(StatusCode::FORBIDDEN, Outcome::Denied, &text)
 }
 
+/// Something that this client may not have.
+pub(super) fn not_permitted(refusal: &NoRight) -> Reply {
+    with_warning(Outcome::NotPermitted, &refusal.to_string())
+}
+
+/// Something that the operator has nobody given.
+pub(super) fn barred(barred: &Barred) -> Reply {
+    with_warning(Outcome::Denied, &barred.to_string())
+}
+
 /// Remote Settings, where it is not mirrored.
 pub(super) fn no_mirror() -> Reply {
     let text = "this server does not mirror Remote Settings; the setting settings.server decides that";
@@ -255,7 +268,7 @@ pub(super) fn body_cut() -> Reply {
 }
 
 /// A text of our own that Hugging Face clients show too.
-fn with_message(status: StatusCode, outcome: Outcome, text: &str) -> Reply {
+pub(super) fn with_message(status: StatusCode, outcome: Outcome, text: &str) -> Reply {
     let mut reply = answer::text(status, outcome, text);
     let ascii = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
     let line: String = text.chars().map(ascii).collect();

@@ -1,4 +1,4 @@
-//! Refusing requests that could change something at a hub.
+//! Refusing requests with a body: those that could change something at a hub, and those of whoever may not.
 
 use std::time::Duration;
 
@@ -21,9 +21,21 @@ pub(super) fn is_refused(rules: &Rules, method: &Method, path_and_query: &str) -
     rules.uploads == Uploads::Refuse && may_write(method, path_and_query)
 }
 
-/// Refuses; but first reads a short body that is on its way anyhow. A client that still sends when the connection ends
-/// may see that end in place of the answer.
+/// Refuses.
 pub(super) async fn refused(head: &Parts, body: Incoming) -> Reply {
+    drain(head, body).await;
+    status::no_uploads()
+}
+
+/// The refusal of a request whose method was not looked at.
+pub(super) async fn turned_away(reply: Reply, head: &Parts, body: Incoming) -> Reply {
+    drain(head, body).await;
+    if head.method == Method::HEAD { status::without_body(reply) } else { reply }
+}
+
+/// Reads a short body that is on its way anyhow, before a refusal. A client that still sends when the connection ends
+/// may see that end in place of the answer.
+async fn drain(head: &Parts, body: Incoming) {
     // Who waits to be told to go on has sent nothing yet, and reading would tell it to.
     if !head.headers.contains_key(header::EXPECT) {
         let mut body = Limited::new(body, MAX_UNWANTED);
@@ -31,5 +43,4 @@ pub(super) async fn refused(head: &Parts, body: Incoming) -> Reply {
         // Whatever goes wrong here is the client's own affair.
         let _ = tokio::time::timeout(UNWANTED_WAIT, read).await;
     }
-    status::no_uploads()
 }

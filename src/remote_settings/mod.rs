@@ -91,6 +91,7 @@ use crate::model::{
 use crate::policy::{Denied, DenyFor};
 use crate::store::{Decision, Store, StoreError};
 use crate::telemetry::Telemetry;
+use crate::telemetry::audit::Record;
 use poll::Polls;
 use startup::pack;
 use status::Watching;
@@ -299,6 +300,7 @@ impl RemoteSettings {
             Event::Superseded => self.telemetry.settings_superseded(),
             _ => {}
         }
+        self.telemetry.audit(|| Record::of(&happening));
         // Nobody may be listening.
         let _ = self.happenings.send(happening);
     }

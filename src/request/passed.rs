@@ -3,6 +3,8 @@
 use http::Method;
 use percent_encoding::percent_decode_str;
 
+use crate::model::{Hub, Repo, RepoKind};
+
 /// Whether the answer at this path of Hugging Face is a description, and not somebody's file.
 pub fn is_description(path_and_query: &str) -> bool {
     let segments = segments(path_and_query);
@@ -43,6 +45,72 @@ pub fn may_write(method: &Method, path_and_query: &str) -> bool {
     }
 }
 
+/// What follows the id of a repository of Hugging Face in a path, so that an id before it has one part only.
+const VERBS: [&str; 17] = [
+    "blame",
+    "blob",
+    "commit",
+    "commits",
+    "discussions",
+    "info",
+    "paths-info",
+    "preupload",
+    "raw",
+    "refs",
+    "resolve",
+    "revision",
+    "scan",
+    "tree",
+    "treesize",
+    "xet-read-token",
+    "xet-write-token",
+];
+/// Those of them that a revision and the path of a file follow.
+const FILE_VERBS: [&str; 4] = ["blame", "blob", "raw", "resolve"];
+
+/// The repository that a path is about, and the file in it, as far as that can be told. What could be a repository is
+/// taken for one.
+pub fn passed_model(hub: Hub, path_and_query: &str) -> Option<(Repo, Option<String>)> {
+    let segments = segments(path_and_query);
+    // An id may come as one segment with its slash encoded.
+    let parts: Vec<&str> = segments.iter().flat_map(|s| s.split('/')).filter(|s| !s.is_empty()).collect();
+    let behind = |at: usize| segments.get(at..).filter(|path| !path.is_empty()).map(|path| path.join("/"));
+    match hub {
+        Hub::HuggingFace => {
+            let at = segments.iter().position(|segment| FILE_VERBS.contains(&segment.as_str()));
+            Some((hugging_face_id(&parts)?, at.and_then(|at| behind(at + 2))))
+        }
+        Hub::Mozilla => {
+            let [organization, model, ..] = parts.as_slice() else { return None };
+            Some((Repo { kind: RepoKind::Model, id: format!("{organization}/{model}") }, behind(3)))
+        }
+        Hub::Settings => None,
+    }
+}
+
+fn hugging_face_id(parts: &[&str]) -> Option<Repo> {
+    let kind = |plural: &str| match plural {
+        "models" => Some(RepoKind::Model),
+        "datasets" => Some(RepoKind::Dataset),
+        "spaces" => Some(RepoKind::Space),
+        _ => None,
+    };
+    let (kind, id) = match parts {
+        ["api", "resolve-cache", plural, id @ ..] | ["api", plural, id @ ..] => (kind(plural)?, id),
+        [plural @ ("datasets" | "spaces"), id @ ..] => (kind(plural)?, id),
+        id => (RepoKind::Model, id),
+    };
+    let id = match id {
+        [] => return None,
+        [name] => (*name).to_owned(),
+        [name, verb, ..] if VERBS.contains(verb) => (*name).to_owned(),
+        [organization, name, ..] => format!("{organization}/{name}"),
+    };
+    // As git names it.
+    let id = id.strip_suffix(".git").unwrap_or(&id).to_owned();
+    Some(Repo { kind, id })
+}
+
 fn is_kind(segment: &str) -> bool {
     matches!(segment, "models" | "datasets" | "spaces")
 }
@@ -80,6 +148,33 @@ mod tests {
         let path = "/api/models/a/b/paths-info/main";
         assert!(may_write(&Method::PUT, path) && may_write(&Method::DELETE, path));
         assert!(!may_write(&Method::GET, "/api/x") && !may_write(&Method::OPTIONS, "/api/x"));
+    }
+
+    #[test]
+    fn a_path_tells_its_repository_and_file() {
+        let told = |hub, path: &str| {
+            passed_model(hub, path)
+                .map_or_else(|| "-".to_owned(), |(repo, file)| format!("{repo} {}", file.unwrap_or_default()))
+        };
+        for (path, want) in [
+            ("/acme/tiny/raw/main/a/x.pkl?download=true", "acme/tiny a/x.pkl"),
+            ("/acme/tiny/raw/refs%2Fpr%2F1/x.pkl", "acme/tiny x.pkl"),
+            ("/gpt2/blob/main/x", "gpt2 x"),
+            ("/datasets/acme/d/tree/main", "datasets/acme/d "),
+            ("/datasets/d", "datasets/d "),
+            ("/acme/tiny.git/info/lfs/objects/batch", "acme/tiny "),
+            ("/api/models/acme%2Ftiny/xet-read-token/main", "acme/tiny "),
+            ("/api/models/acme/tiny", "acme/tiny "),
+            ("/api/models/gpt2/xet-read-token/main", "gpt2 "),
+            ("/%61cme/tiny", "acme/tiny "),
+            ("/api/models?search=acme/tiny", "-"),
+            ("/api/whoami-v2", "-"),
+            ("/", "-"),
+        ] {
+            assert_eq!(told(Hub::HuggingFace, path), want, "{path}");
+        }
+        assert_eq!(told(Hub::Mozilla, "/acme/tiny/next/a/x"), "acme/tiny a/x");
+        assert_eq!(told(Hub::Mozilla, "/acme"), "-");
     }
 
     #[test]

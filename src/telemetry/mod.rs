@@ -3,10 +3,12 @@
 //! Pure bookkeeping: whoever records a duration measures it, and nothing here opens a socket or asks a clock. The
 //! labels come from closed sets ([`Hub`], [`Outcome`]), so no client can make the number of series grow.
 
+pub mod audit;
 mod limit;
 pub mod log;
 
-use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::text::encode;
@@ -20,6 +22,7 @@ use prometheus_client::registry::{Metric, Registry};
 pub use limit::Limit;
 use limit::Limited;
 
+use self::audit::{Message, Queue, Record};
 use crate::model::{Hub, Outcome};
 
 /// The media type of what [`Telemetry::render`] returns.
@@ -60,6 +63,10 @@ struct Shared {
     scrubbed_bytes: Counter,
     scrubbed_blobs: Counter,
     damaged_blobs: Counter,
+    audit_lost: Counter,
+    audit_unwritten: Counter,
+    /// The audit log, where there is one.
+    audit: OnceLock<Queue>,
 }
 
 impl Telemetry {
@@ -172,6 +179,18 @@ impl Telemetry {
             "Contents of files that were found damaged, and are not served any more",
             Counter::default(),
         );
+        let audit_lost = register(
+            &mut registry,
+            "audit_lost",
+            "Records of the audit log that found no room in its queue",
+            Counter::default(),
+        );
+        let audit_unwritten = register(
+            &mut registry,
+            "audit_unwritten",
+            "Records of the audit log that could not be written to its file",
+            Counter::default(),
+        );
         registry.register("build", "The version that is running", Info::new([("version", version)]));
         let shared = Shared {
             registry,
@@ -198,6 +217,9 @@ impl Telemetry {
             scrubbed_bytes,
             scrubbed_blobs,
             damaged_blobs,
+            audit_lost,
+            audit_unwritten,
+            audit: OnceLock::new(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -312,6 +334,57 @@ impl Telemetry {
     pub fn scrubs(&self) -> [u64; 3] {
         let Shared { scrubbed_blobs, scrubbed_bytes, damaged_blobs, .. } = &*self.shared;
         [scrubbed_blobs, scrubbed_bytes, damaged_blobs].map(|counter| counter.get())
+    }
+
+    /// Has records go to an audit log from now on; what comes out of the receiver is to be written.
+    ///
+    /// # Panics
+    /// When there is one already.
+    pub fn start_audit(&self) -> Receiver<Message> {
+        let (queue, messages) = Queue::new();
+        self.shared.audit.set(queue).expect("the program has one audit log");
+        messages
+    }
+
+    /// Whether there is an audit log.
+    pub fn audits(&self) -> bool {
+        self.shared.audit.get().is_some()
+    }
+
+    /// Adds a record to the audit log, if there is one. It never waits.
+    pub fn audit(&self, record: impl FnOnce() -> Record) {
+        if let Some(queue) = self.shared.audit.get()
+            && !queue.tell(Message::Record(Box::new(record())))
+        {
+            self.shared.audit_lost.inc();
+        }
+    }
+
+    /// Has the file of the audit log opened again.
+    pub fn reopen_audit(&self) {
+        if let Some(queue) = self.shared.audit.get() {
+            queue.reopen();
+        }
+    }
+
+    /// Whether that is to be done now; it is told once.
+    pub fn audit_is_to_reopen(&self) -> bool {
+        self.shared.audit.get().is_some_and(Queue::is_to_reopen)
+    }
+
+    /// Ends the audit log, if there is room to say so.
+    pub fn stop_audit(&self) -> bool {
+        self.shared.audit.get().is_none_or(|queue| queue.tell(Message::Stop))
+    }
+
+    /// How many records of the audit log found no room.
+    pub fn audit_lost(&self) -> u64 {
+        self.shared.audit_lost.get()
+    }
+
+    /// Records of the audit log could not be written.
+    pub fn audit_unwritten(&self, count: u64) {
+        self.shared.audit_unwritten.inc_by(count);
     }
 
     /// How much space the data directory takes.
@@ -472,6 +545,8 @@ mod tests {
             "hubcache_scrubbed_bytes_total ",
             "hubcache_scrubbed_blobs_total ",
             "hubcache_damaged_blobs_total ",
+            "hubcache_audit_lost_total ",
+            "hubcache_audit_unwritten_total ",
             "hubcache_request_duration_seconds_bucket{",
             "hubcache_fill_duration_seconds_bucket{",
             "hubcache_build_info{",

@@ -11,6 +11,7 @@ pub mod netns;
 pub mod output;
 pub mod settings;
 pub mod tls;
+pub mod tokens;
 
 /// What `get` gives at last.
 ///

@@ -41,7 +41,7 @@ pub fn raw(address: &str, bytes: &[u8]) -> Answer {
     let mut stream = open(address);
     // The server may have said no before everything was sent.
     let _ = stream.write_all(bytes);
-    answer(&mut stream)
+    read(&mut stream)
 }
 
 fn open(address: &str) -> TcpStream {
@@ -107,7 +107,7 @@ pub fn config(ca: &Path) -> ClientConfig {
 /// Sends `request`, a head or more, which must end the connection, and reads the answer.
 pub fn exchange(stream: &mut (impl Read + Write), request: &str) -> Answer {
     stream.write_all(request.as_bytes()).and_then(|()| stream.flush()).expect("the program takes a request");
-    answer(stream)
+    read(stream)
 }
 
 /// GET of `path` at `host` in a tunnel to `host`.
@@ -118,7 +118,8 @@ pub fn get(address: &str, host: &str, path: &str, fields: &str, ca: &Path) -> An
     exchange(&mut stream, &request)
 }
 
-fn answer(stream: &mut impl Read) -> Answer {
+/// Reads the answer to what was sent; its status is 0 where there is none.
+pub fn read(stream: &mut impl Read) -> Answer {
     let head = head(stream);
     let mut body = Vec::new();
     // How it ended is told by its length.

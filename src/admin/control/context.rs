@@ -9,8 +9,9 @@ use super::Opening;
 use crate::cache::{Cache, Fetcher};
 use crate::model::Timestamp;
 use crate::policy::Rules;
-use crate::proxy::{Frozen, Mirror};
+use crate::proxy::{Frozen, Keeper, Mirror};
 use crate::telemetry::Telemetry;
+use crate::telemetry::audit::Record;
 
 /// What commands work on: always the store, and what a server knows beside it.
 #[derive(Clone)]
@@ -31,6 +32,15 @@ pub struct Context {
     pub server: Option<Arc<Server>>,
 }
 
+impl Context {
+    /// Adds a record to the audit log of the server that runs, if one does and has one.
+    pub(super) fn audit(&self, record: impl FnOnce() -> Record) {
+        if let Some(server) = &self.server {
+            server.telemetry.audit(record);
+        }
+    }
+}
+
 /// A server that runs.
 pub struct Server {
     /// When it began.
@@ -47,4 +57,6 @@ pub struct Server {
     pub frozen: Option<Arc<Frozen>>,
     /// What was counted.
     pub telemetry: Telemetry,
+    /// Who may do what.
+    pub keeper: Arc<Keeper>,
 }

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::{Command, Context, Failure, Progress, Reply, Row, Selector, Summary, chain, status};
 use crate::model::{Decided, Sha256, Timestamp};
 use crate::store::{self, Compared, Store};
+use crate::telemetry::audit::{Deed, Doer, Record};
 
 // Often enough for a bar that moves, rarely enough to cost nothing.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -36,7 +37,7 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Rm { selector, dry_run: true } => {
             blocking(store, sink.clone(), move |job| job.would_remove(&selector)).await
         }
-        Command::Rm { selector, dry_run: false } => remove(&store, selector).await,
+        Command::Rm { selector, dry_run: false } => remove(&context, selector).await,
         Command::Verify { selector } => blocking(store, sink.clone(), move |job| job.verify(&selector)).await,
         Command::Status => blocking(store, sink.clone(), move |job| job.status(&context)).await,
         Command::Sync => settings::sync(&context, &sink).await,
@@ -78,9 +79,23 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
     let _ = sink.send(last).await;
 }
 
-async fn remove(store: &Store, selector: Selector) -> Result<Summary, Failure> {
-    let removed = store.remove(&selector.into()).await.map_err(|e| Failure::io("not removed", &e))?;
+async fn remove(context: &Context, selector: Selector) -> Result<Summary, Failure> {
+    let store = context.cache.store();
+    let removed = store.remove(&selector.clone().into()).await.map_err(|e| Failure::io("not removed", &e))?;
     let store::Removed { entries, partials, documents, blobs, bytes } = removed;
+    context.audit(|| Record {
+        at: Timestamp::now(),
+        deed: Deed::Evicted,
+        who: Some(Doer::operator()),
+        hub: selector.hub,
+        repo: selector.repo,
+        revision: selector.revision,
+        path: selector.path,
+        bytes: Some(bytes),
+        outcome: Some("removed".to_owned()),
+        detail: Some(format!("{entries} files, {documents} API answers")),
+        ..Record::default()
+    });
     Ok(Summary { entries, partials, documents, blobs, bytes, damaged: 0 })
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::context::{Context, Server};
 use crate::cache::Running;
 use crate::model::{AnsweredBy, Hub, HubRoot, Outcome, Timestamp};
+use crate::proxy::AccessStatus;
 use crate::store::Usage;
 use crate::telemetry::Telemetry;
 use crate::upstream;
@@ -31,6 +32,8 @@ pub struct Status {
     pub admin: SocketAddr,
     /// Whether it has no way to the hubs.
     pub offline: bool,
+    /// Who may use it.
+    pub access: AccessStatus,
     /// Each hub.
     pub hubs: Vec<HubStatus>,
     /// All hubs together, and the requests that named none.
@@ -150,6 +153,7 @@ pub(super) fn of(context: &Context, server: &Server, now: Timestamp) -> Status {
         intercept: server.intercept,
         admin: server.admin,
         offline: context.offline,
+        access: server.keeper.status(),
         hubs: Hub::ALL
             .into_iter()
             .filter(|hub| *hub != Hub::Settings || context.mirror.is_some())

@@ -44,6 +44,8 @@ pub struct Heard {
 pub enum Answers {
     /// No server runs.
     NoServer,
+    /// The server asks its clients who they are, and nobody here has a token for this.
+    Unknown,
     /// Nothing is held that could be asked for.
     NothingHeld,
     /// There was no answer.
@@ -57,6 +59,11 @@ pub fn answers(answers: &Answers, xet_above: Option<u64>) -> Vec<Check> {
     let heard = match answers {
         Answers::Heard(heard) => heard,
         Answers::NoServer => return skipped("no server runs that could be asked"),
+        Answers::Unknown => {
+            return skipped(
+                "the server asks its clients who they are (listen.access), and this command shows no token",
+            );
+        }
         Answers::NothingHeld => {
             return skipped(
                 "nothing is held that could be asked for; after `hubcache preload MODEL` there is",

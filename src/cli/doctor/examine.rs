@@ -148,7 +148,8 @@ async fn served(config: &Config, status: Option<&Status>, at: &Place, is_there: 
         let at = status?.admin;
         Some(Ready { at, answered: look::answers::ready(at).await })
     };
-    let intercepts = status.is_some_and(|status| status.intercept);
+    // Who shows no token is opened none where one is asked for.
+    let intercepts = status.is_some_and(|status| status.intercept && !status.access.asks());
     let (answered, tunnel, ready) = join!(
         when(is_there, look::answers::answered(at)),
         when(intercepts, look::answers::tunnel(at, certificate)),

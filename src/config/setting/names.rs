@@ -3,14 +3,15 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use http::{HeaderName, header};
+
 use super::{Raw, Refusal, Setting, text};
 use crate::admin::HostName;
 use crate::config::problem::nearest;
-use crate::listen::Access;
 use crate::model::{Collection, HubRoot, OnAnnounce, Place, Sha256};
 use crate::policy::egress::{Mode, Pattern};
 use crate::policy::rate::Slot;
-use crate::policy::{Delivery, DenyFor, ModelPattern, Unasked, Uploads};
+use crate::policy::{Access, Delivery, DenyFor, FileFormat, ModelPattern, PathPattern, Unasked, Uploads};
 use crate::telemetry::log::{Format, Level};
 
 impl Setting for SocketAddr {
@@ -176,6 +177,50 @@ impl Setting for ModelPattern {
     }
 }
 
+impl Setting for PathPattern {
+    const PLACEHOLDER: &'static str = "GLOB";
+
+    fn expects() -> String {
+        "paths of files by a pattern such as *.exe or original/*".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        Self::parse(text(raw)?).map_err(Refusal::because)
+    }
+}
+
+impl Setting for FileFormat {
+    const PLACEHOLDER: &'static str = "FORMAT";
+
+    fn expects() -> String {
+        Self::ALL.map(Self::name).join(" or ")
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let text = text(raw)?;
+        let found = Self::ALL.into_iter().find(|format| format.name() == text);
+        found.ok_or_else(|| did_you_mean(text, Self::ALL.map(Self::name)))
+    }
+}
+
+/// The field in which clients show a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialField(pub HeaderName);
+
+impl Setting for CredentialField {
+    const PLACEHOLDER: &'static str = "NAME";
+
+    fn expects() -> String {
+        "Authorization, or the name of a header field that begins with X-".into()
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        let name = HeaderName::try_from(text(raw)?).map_err(|_| Refusal::default())?;
+        let fits = name == header::AUTHORIZATION || name.as_str().starts_with("x-");
+        fits.then_some(Self(name)).ok_or_else(Refusal::default)
+    }
+}
+
 /// Makes a setting of an enum whose values are words.
 macro_rules! words {
     ($type:ty, $placeholder:literal, $($word:literal => $value:path),+) => {
@@ -199,7 +244,10 @@ macro_rules! words {
 words!(Format, "FORMAT", "text" => Format::Text, "json" => Format::Json);
 words!(Delivery, "DELIVERY", "stream" => Delivery::Stream, "verified" => Delivery::Verified);
 words!(Uploads, "UPLOADS", "pass" => Uploads::Pass, "refuse" => Uploads::Refuse);
-words!(Access, "ACCESS", "local" => Access::Local, "anonymous" => Access::Anonymous);
+words!(
+    Access, "ACCESS", "local" => Access::Local, "anonymous" => Access::Anonymous, "token" => Access::Token,
+    "mtls" => Access::Mtls
+);
 words!(Unasked, "POLICY", "deny" => Unasked::Deny, "last-known" => Unasked::LastKnown);
 words!(DenyFor, "WHO", "firefox" => DenyFor::Firefox, "all" => DenyFor::All);
 words!(
@@ -268,6 +316,16 @@ mod tests {
         assert!(read::<ModelPattern>("mozilla:acme/*").is_ok());
         let Refusal(Some(why)) = read::<ModelPattern>("hub:acme/*").unwrap_err() else { panic!("a reason") };
         assert!(why.contains("no hub \"hub\""), "{why}");
+    }
+
+    #[test]
+    fn a_credential_has_a_field_of_its_own() {
+        for good in ["X-Hubcache-Token", "authorization", "x-api-key"] {
+            assert!(read::<CredentialField>(good).is_ok(), "{good}");
+        }
+        for bad in ["", "Host", "Range", "proxy-authorization", "X Y", "x-\u{e9}"] {
+            assert!(read::<CredentialField>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::model::Host;
+use crate::policy::network::Network;
 
 /// What a rule of `egress.allow` allows: `host`, `*.host`, an address or a network, each with `:port`, `:*` or without.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ enum Hosts {
     Name(String),
     /// Everything below this name, and not the name.
     Below(String),
-    Network(IpAddr, u8),
+    Network(Network),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl Pattern {
         }
         let (hosts, port) = split_port(text)?;
         let hosts = match (hosts.split_once('/'), hosts.strip_prefix("*.")) {
-            (Some((address, prefix)), _) => network(address, prefix)?,
+            (Some(_), _) => Hosts::Network(Network::parse(hosts).map_err(BadPattern)?),
             (None, Some(name)) => match Host::parse(name) {
                 Ok(Host::Name(name)) => Hosts::Below(name),
                 _ => return Err(BadPattern("behind *. a name is needed")),
@@ -63,10 +64,7 @@ impl Pattern {
             (None, None) => {
                 match hosts.parse::<IpAddr>().map(Host::Address).or_else(|_| Host::parse(hosts)) {
                     Ok(Host::Name(name)) => Hosts::Name(name),
-                    Ok(Host::Address(ip)) => {
-                        let ip = ip.to_canonical();
-                        Hosts::Network(ip, if ip.is_ipv4() { 32 } else { 128 })
-                    }
+                    Ok(Host::Address(ip)) => Hosts::Network(Network::one(ip)),
                     Err(_) => return Err(BadPattern("the host is neither a name nor an address")),
                 }
             }
@@ -97,15 +95,7 @@ impl Pattern {
 
     /// Whether it lists this address.
     pub(super) fn has_address(&self, ip: IpAddr) -> bool {
-        match (&self.hosts, ip) {
-            (Hosts::Network(IpAddr::V4(net), prefix), IpAddr::V4(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(*prefix)
-            }
-            (Hosts::Network(IpAddr::V6(net), prefix), IpAddr::V6(ip)) => {
-                (net.to_bits() ^ ip.to_bits()).leading_zeros() >= u32::from(*prefix)
-            }
-            _ => false,
-        }
+        matches!(&self.hosts, Hosts::Network(network) if network.has(ip))
     }
 
     /// Whether it lists this port.
@@ -133,20 +123,4 @@ fn split_port(text: &str) -> Result<(&str, Port), BadPattern> {
         },
     };
     Ok((&text[..at], port))
-}
-
-fn network(address: &str, prefix: &str) -> Result<Hosts, BadPattern> {
-    let address = address.trim_start_matches('[').trim_end_matches(']');
-    let ip: IpAddr = address.parse().map_err(|_| BadPattern("before the slash an address is needed"))?;
-    let most = if ip.is_ipv4() { 32 } else { 128 };
-    let prefix = prefix.trim_end_matches(']').parse().ok().filter(|p| *p <= most);
-    let prefix: u8 = prefix.ok_or(BadPattern("behind the slash a number of bits is needed"))?;
-    let host_bits = match ip {
-        IpAddr::V4(ip) => u128::from(ip.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0)),
-        IpAddr::V6(ip) => ip.to_bits().checked_shl(u32::from(prefix)).unwrap_or(0),
-    };
-    match host_bits {
-        0 => Ok(Hosts::Network(ip, prefix)),
-        _ => Err(BadPattern("the address has bits behind the prefix")),
-    }
 }

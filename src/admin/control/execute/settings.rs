@@ -9,6 +9,7 @@ use crate::model::{Happening, LockedSettings, Timestamp};
 use crate::proxy::Mirror;
 use crate::remote_settings as rs;
 use crate::store::{self, StoreError};
+use crate::telemetry::audit::Record;
 
 pub(super) type Sink = mpsc::Sender<Reply>;
 
@@ -103,8 +104,9 @@ async fn done(
     sink: &Sink,
 ) -> Result<Summary, Failure> {
     let told = told.map_err(|error| Failure::io("nothing was decided", &error))?;
-    if let Some(mirror) = &context.mirror {
-        mirror.remote.decided(&told);
+    match &context.mirror {
+        Some(mirror) => mirror.remote.decided(&told),
+        None => told.iter().for_each(|happening| context.audit(|| Record::of(happening))),
     }
     for happening in told {
         tell(sink, Reply::Happened { happening }).await;

@@ -122,6 +122,9 @@ pub fn reachable(at: SocketAddr) -> SocketAddr {
 /// What a client gets for a file that the server holds, asked for at `at`.
 pub async fn answers(config: &Config, status: Option<&Status>, at: &Place) -> Answers {
     let Some(status) = status else { return Answers::NoServer };
+    if status.access.asks() {
+        return Answers::Unknown;
+    }
     let held = match in_time(held(config, status)).await {
         Ok(Some(held)) => held,
         Ok(None) => return Answers::NothingHeld,

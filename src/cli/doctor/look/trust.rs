@@ -19,8 +19,8 @@ use super::super::policies::{Policies, Said};
 use super::super::trust::{Trust, Unusable, VARIABLES, Validity, Variable};
 use crate::cli::exit::certificate_trouble;
 use crate::config::Config;
+use crate::listen::Given;
 use crate::listen::authority::{self, Authority, CaError, Leaf};
-use crate::listen::given;
 use crate::model::{Hub, Timestamp};
 
 /// Where systems keep what they trust in one file.
@@ -64,7 +64,7 @@ pub fn trust(
         certificate: files.certificate.clone(),
         is_own: intercept.is_own,
         authority,
-        tls: tls.map(|tls| match given(&tls.certificate, &tls.key) {
+        tls: tls.map(|tls| match Given::open(tls.clone()) {
             Ok(_) => validity(&tls.certificate),
             Err(error) => Err(unusable(&error)),
         }),
