@@ -10,7 +10,7 @@ use super::holdings::Holdings;
 use super::ls::{self, json_arg};
 use super::{print, target};
 use crate::admin::control::{self, Answer, Reference, Row};
-use crate::model::{EntryKey, Standing, Timestamp};
+use crate::model::{EntryKey, Pin, Standing, Timestamp};
 use crate::transfer::Class;
 
 const LONG_ABOUT: &str = "\
@@ -135,8 +135,11 @@ fn write_row(out: &mut dyn Write, row: &Row, refs: &[String], now: Timestamp) ->
             .unwrap_or_default();
         line("superseded", &format!("{}{by}{}{drop}", print::rfc3339(superseded.at), superseded.by))?;
     }
-    if let Some(at) = decided.pinned_at {
-        line("pinned", &print::rfc3339(at))?;
+    if let Some(Pin { at, owner, reason, until }) = decided.pin(now) {
+        let by = if owner.is_empty() { String::new() } else { format!(" by {owner}") };
+        let until = until.map(|until| format!(", until {}", print::rfc3339(until))).unwrap_or_default();
+        let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        line("pinned", &format!("{}{by}{until}{reason}", print::rfc3339(*at)))?;
     }
     for promise in &entry.promises {
         line("promised", &format!("{}, by {}", promise.digest, print::promiser(promise.by)))?;

@@ -31,7 +31,7 @@ pub use needed::{Needed, Role, Use};
 pub use outcome::{AnsweredBy, Outcome};
 pub use place::{BadPlace, Host, Place};
 pub use question::{Question, Topic};
-pub use renewal::{Decided, Event, Happening, OnAnnounce, Renewal, Superseded, Task};
+pub use renewal::{Decided, Event, Happening, OnAnnounce, Pin, Renewal, Superseded, Task};
 pub use representation::{Expectation, Promise, Promiser, Representation, XetHints};
 pub use resource::{
     Commit, EntryKey, RefKey, Repo, RepoKind, Resource, Revision, is_firefox_revision, is_mozilla_version,

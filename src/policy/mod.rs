@@ -3,6 +3,7 @@
 
 mod denylist;
 pub mod egress;
+pub mod evict;
 mod guard;
 mod plan;
 mod release;

@@ -109,7 +109,7 @@ impl Store {
             let page = self.0.index.run(|database| reads::page(database, select, &at))?;
             for (key, entry, mut info) in page.rows {
                 if let Some(used) = self.0.uses.get().get(&entry.blob) {
-                    info.last_used = info.last_used.max(*used);
+                    info.last_used = info.last_used.max(used.last);
                 }
                 if visit(key, entry, info).is_break() {
                     return Ok(());
@@ -167,7 +167,7 @@ impl Store {
         let row = self.0.index.run(|database| reads::blob(database, sha))?;
         Ok(row.map(|row| {
             let used = self.0.uses.get().get(sha).copied().unwrap_or_default();
-            BlobInfo { last_used: row.last_used.max(used), ..row.info() }
+            BlobInfo { last_used: row.last_used.max(used.last), ..row.info() }
         }))
     }
 

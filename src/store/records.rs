@@ -4,7 +4,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
-use crate::model::{Commit, Decided, Entry, Expectation, Happening, Renewal, Sha256, Timestamp};
+use crate::model::{
+    Commit, Decided, Entry, Expectation, Happening, Pin, Renewal, Sha256, Superseded, Timestamp,
+};
+use crate::policy::evict::Standing;
 
 /// The internal name of a blob's chunks; never used twice in one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,6 +52,8 @@ pub struct BlobInfo {
     pub refs: u64,
     /// When it was last stored or served.
     pub last_used: Timestamp,
+    /// Where it stands among what can go.
+    pub standing: Standing,
 }
 
 /// The row of a blob.
@@ -61,12 +66,52 @@ pub(super) struct BlobRow {
     pub last_used: Timestamp,
     /// The git blob id of the same bytes, once an entry that promised it was verified.
     pub git: Option<[u8; 20]>,
+    /// Where it stands among what can go; `since` is in milliseconds, as a [`Timestamp`] is.
+    pub standing: Standing,
 }
 
 impl BlobRow {
+    /// Of bytes that are new.
+    pub(super) fn new(id: BlobId, volume: u32, size: u64, now: Timestamp) -> Self {
+        let standing = Standing { since: now.0, ..Standing::default() };
+        Self { id, volume, size, refs: 0, last_used: now, git: None, standing }
+    }
+
     pub(super) fn info(&self) -> BlobInfo {
-        let Self { id, volume, size, refs, last_used, git: _ } = *self;
-        BlobInfo { id, volume, size, refs, last_used }
+        let Self { id, volume, size, refs, last_used, git: _, standing } = *self;
+        BlobInfo { id, volume, size, refs, last_used, standing }
+    }
+}
+
+/// The row of a blob as version 1 has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct BlobRow1 {
+    id: BlobId,
+    volume: u32,
+    size: u64,
+    refs: u64,
+    last_used: Timestamp,
+    git: Option<[u8; 20]>,
+}
+
+impl From<BlobRow1> for BlobRow {
+    /// How often it was used is not known; it is new since it was used last.
+    fn from(row: BlobRow1) -> Self {
+        let BlobRow1 { id, volume, size, refs, last_used, git } = row;
+        Self { refs, git, ..Self::new(id, volume, size, last_used) }
+    }
+}
+
+/// The row of a revision as version 1 has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Decided1 {
+    pinned_at: Option<Timestamp>,
+    superseded: Option<Superseded>,
+}
+
+impl From<Decided1> for Decided {
+    fn from(Decided1 { pinned_at, superseded }: Decided1) -> Self {
+        Self { pinned: pinned_at.map(|at| Pin::lasting(at, "")), superseded }
     }
 }
 
@@ -110,6 +155,12 @@ pub(super) struct HoldRow {
     pub since: Timestamp,
 }
 
+/// The row of a blob that is on its way from one volume to another: which one its new chunks are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MoveRow {
+    pub volume: u32,
+}
+
 /// The row of a volume. It says only that the volume belongs to this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct VolumeRow {}
@@ -118,6 +169,11 @@ pub(super) struct VolumeRow {}
 pub(super) trait Row: Serialize + DeserializeOwned {
     const NAME: &'static str;
     const VERSION: u8 = 1;
+
+    /// The row that an earlier version has written, and what lies behind it; `None` if there never was such a version.
+    fn migrate(_version: u8, _fields: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
+        None
+    }
 
     /// The version, then the fields in postcard.
     fn encode(&self) -> Vec<u8> {
@@ -132,15 +188,21 @@ pub(super) trait Row: Serialize + DeserializeOwned {
 
     /// As [`Row::decode`], and what lies behind the fields.
     fn decode_front(bytes: &[u8]) -> Result<(Self, &[u8]), StoreError> {
-        match bytes.split_first() {
-            Some((&version, fields)) if version == Self::VERSION => postcard::take_from_bytes(fields)
+        let Some((&version, fields)) = bytes.split_first() else {
+            return Err(StoreError::Damaged(format!("the row of a {} is empty", Self::NAME)));
+        };
+        let read = match version {
+            version if version == Self::VERSION => Some(postcard::take_from_bytes(fields)),
+            version => Self::migrate(version, fields),
+        };
+        match read {
+            Some(read) => read
                 .map_err(|e| StoreError::Damaged(format!("the row of a {} is unreadable: {e}", Self::NAME))),
-            Some((version, _)) => Err(StoreError::Damaged(format!(
+            None => Err(StoreError::Damaged(format!(
                 "the row of a {} has version {version}; this program knows version {}",
                 Self::NAME,
                 Self::VERSION
             ))),
-            None => Err(StoreError::Damaged(format!("the row of a {} is empty", Self::NAME))),
         }
     }
 }
@@ -150,6 +212,12 @@ impl Row for Entry {
 }
 impl Row for BlobRow {
     const NAME: &'static str = "blob";
+    const VERSION: u8 = 2;
+
+    fn migrate(version: u8, fields: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
+        let read = || postcard::take_from_bytes::<BlobRow1>(fields).map(|(row, rest)| (row.into(), rest));
+        (version == 1).then(read)
+    }
 }
 impl Row for PartialRow {
     const NAME: &'static str = "partial fill";
@@ -165,6 +233,12 @@ impl Row for DeletionRow {
 }
 impl Row for Decided {
     const NAME: &'static str = "revision";
+    const VERSION: u8 = 2;
+
+    fn migrate(version: u8, fields: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
+        let read = || postcard::take_from_bytes::<Decided1>(fields).map(|(row, rest)| (row.into(), rest));
+        (version == 1).then(read)
+    }
 }
 impl Row for Renewal {
     const NAME: &'static str = "renewal";
@@ -174,6 +248,9 @@ impl Row for HoldRow {
 }
 impl Row for Happening {
     const NAME: &'static str = "happening";
+}
+impl Row for MoveRow {
+    const NAME: &'static str = "move";
 }
 impl Row for VolumeRow {
     const NAME: &'static str = "volume";
@@ -244,6 +321,37 @@ mod tests {
         assert_eq!(hex(&partial.encode()), format!("010809{described}{promised}010176070a0b"));
         assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
         assert_eq!(PartialRow::decode(&partial.encode()).unwrap(), partial);
+    }
+
+    /// What lies on people's disks since version 1.
+    #[test]
+    fn rows_of_version_1_are_read_as_they_were_meant() {
+        let unhex = |text: &str| -> Vec<u8> {
+            let digit = |i| u8::from_str_radix(&text[i..i + 2], 16).unwrap();
+            (0..text.len()).step_by(2).map(digit).collect()
+        };
+        // Blob 5 in volume 3, 300 bytes, 2 entries, last used at 7, of a verified git blob.
+        let blob = unhex(&format!("010503ac02020701{}", "09".repeat(20)));
+        let want = BlobRow {
+            refs: 2,
+            git: Some([9; 20]),
+            ..BlobRow::new(BlobId(5), 3, 300, Timestamp(7))
+        };
+        assert_eq!(BlobRow::decode(&blob).unwrap(), want);
+        let now = want.encode();
+        assert_eq!(hex(&now), format!("020503ac02020701{}000700", "09".repeat(20)));
+        assert_eq!(BlobRow::decode(&now).unwrap(), want);
+
+        let by = Superseded { by: "b".into(), at: Timestamp(6), drop_at: None, under: "u".into() };
+        let superseded = Some(by);
+        let pinned = Some(Pin::lasting(Timestamp(5), ""));
+        assert_eq!(Decided::decode(&unhex("01010501016206000175")).unwrap(), Decided { pinned, superseded });
+        let (owner, reason) = ("o".to_owned(), "r".to_owned());
+        let pin = Pin { at: Timestamp(5), owner, reason, until: Some(Timestamp(9)) };
+        let decided = Decided { pinned: Some(pin), superseded: None };
+        assert_eq!(hex(&decided.encode()), "020105016f0172010900");
+        assert_eq!(Decided::decode(&decided.encode()).unwrap(), decided);
+        assert!(BlobRow::decode(&blob[..9]).is_err() && Decided::decode(&[1, 1]).is_err());
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub(super) const PAGE_ROWS: usize = 512;
 /// How long last uses stay in memory only.
 pub(super) const USES_FLUSH: Duration = Duration::from_secs(60);
 
+/// Uses of a blob that follow each other more closely than this count as one.
+pub(super) const USE_GAP: Duration = Duration::from_secs(60);
+
 /// Last uses in memory after which they are written early.
 pub(super) const USES_MAX: usize = 16 << 10;
 

@@ -326,8 +326,7 @@ impl Store {
     pub fn used(&self, sha: &Sha256, now: Timestamp) {
         let full = {
             let mut uses = self.0.uses.get();
-            let at = uses.entry(*sha).or_default();
-            *at = (*at).max(now);
+            uses.entry(*sha).or_default().again(now);
             uses.len() >= USES_MAX
         };
         if full && let Some(change) = self.0.uses.flush() {

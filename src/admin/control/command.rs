@@ -61,10 +61,19 @@ pub enum Command {
         /// The model, with the prefix of its kind.
         model: Option<String>,
     },
-    /// Keep revisions whatever is announced.
+    /// Keep revisions whatever is announced, and whatever else needs room.
     Pin {
         /// Of what.
         selector: Selector,
+        /// Who keeps them; empty where nobody says.
+        #[serde(default)]
+        owner: String,
+        /// What for; empty where nobody says.
+        #[serde(default)]
+        reason: String,
+        /// For how long, in milliseconds; for good where nobody says.
+        #[serde(default)]
+        lasting_ms: Option<u64>,
     },
     /// No longer.
     Unpin {

@@ -25,7 +25,7 @@ impl Tables<'_> {
                 self.of_revision(key, |decided| decided.superseded = Some(superseded.clone()))
             }
             Decision::Reinstate(key) => self.of_revision(key, |decided| decided.superseded = None),
-            Decision::Pin(key, at) => self.of_revision(key, |decided| decided.pinned_at = *at),
+            Decision::Pin(key, pin) => self.of_revision(key, |decided| decided.pinned = pin.clone()),
             Decision::Renew(key, renewal) => self.put_renewal(key, Some(renewal)),
             Decision::Renewed(key) => self.put_renewal(key, None),
             Decision::Hold(repo, since) => self.hold(repo, *since),
