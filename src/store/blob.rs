@@ -158,8 +158,13 @@ impl Blob {
         }
         *self.0.chunks() = HashMap::new();
         if let Some(reserved) = &self.0.reserved {
-            reserved.release(u64::MAX);
+            reserved.end();
         }
+    }
+
+    /// The room that is kept for a partial blob.
+    pub(super) fn reserved(&self) -> Option<&Arc<Reservation>> {
+        self.0.reserved.as_ref()
     }
 }
 

@@ -94,6 +94,7 @@
 mod around;
 mod backend;
 mod blob;
+mod budget;
 mod chunks;
 mod disk;
 mod documents;
@@ -101,6 +102,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod handle;
+mod holes;
 mod index;
 mod lent;
 mod lock;
@@ -114,6 +116,8 @@ mod open_error;
 mod packed;
 mod records;
 mod renewals;
+mod rewrite;
+mod room;
 mod selector;
 mod settings;
 #[cfg(test)]
@@ -132,6 +136,8 @@ pub use open::Store;
 pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
 pub use renewals::Decision;
+pub use rewrite::Rewritten;
+pub use room::{Going, Pruned};
 pub use selector::Selector;
 pub use settings::{CHUNK, DOCUMENT_MAX, SMALL, Settings, chunks_of};
 pub use writes::{CommitError, Expired, Removed, Resumed, Room};

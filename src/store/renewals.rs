@@ -49,6 +49,9 @@ impl Store {
         if rows > 0 && self.0.disk.free()? < self.0.disk.min_free().saturating_add(rows) {
             return Err(StoreError::NoSpace);
         }
+        if rows > 0 {
+            self.afford(rows).await?;
+        }
         let change = move |tables: &mut super::index::Tables<'_>| {
             decisions.iter().try_for_each(|(row, decision)| tables.decide(decision, row.as_deref())).map(Ok)
         };

@@ -2,24 +2,26 @@
 
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::blob::{Blob, Leases};
-use super::chunks;
+use super::budget::{Budget, Taken};
+use super::chunks::{self, Held};
 use super::disk::{Disk, blocks};
 use super::error::StoreError;
 use super::handle::Handle;
+use super::holes::Holes;
 use super::index::queue::Notifier;
 use super::mapping::{Mapping, Slice};
 use super::offsets::{self, Offsets, Table};
 use super::records::BlobId;
-use super::settings::{CHUNK, QUEUE_BYTES};
+use super::settings::{CHUNK, QUEUE_BYTES, VOLUME_BASE, weight, weight_of};
 use super::writer::{Message, Write, Writer};
 
 /// Pages of a volume that are neither chunks nor free: trees, the allocator's state, what the last commits freed.
@@ -37,10 +39,19 @@ pub(super) struct Volume {
     offsets: Arc<Offsets>,
     /// The file once more, mapped when something of it is first served; `None` where that cannot be.
     mapping: OnceLock<Option<Mapping>>,
+    /// Gives blocks of removed chunks back.
+    holes: Holes,
+    budget: Arc<Budget>,
     /// Bytes of all chunks.
     held: AtomicU64,
+    /// What they take on disk at most.
+    weight: AtomicU64,
     /// Bytes that running fills still expect to write.
     reserved: AtomicU64,
+    /// What those will take on disk at most.
+    reserved_weight: AtomicU64,
+    /// Whether it takes no further blob: it is being emptied, or removed.
+    retiring: AtomicBool,
     /// Blobs that the writer waits to remove until nobody holds them.
     doomed: AtomicUsize,
     waiting: Arc<Semaphore>,
@@ -59,6 +70,8 @@ enum Thread {
 pub(super) struct Neighbours {
     pub leases: Arc<Leases>,
     pub index: Notifier,
+    /// Told whenever a volume has removed something.
+    pub freed: Arc<Notify>,
 }
 
 impl Volume {
@@ -67,16 +80,22 @@ impl Volume {
         disk: Arc<Disk>,
         handle: Handle,
         offsets: Arc<Offsets>,
+        budget: Arc<Budget>,
     ) -> Result<Self, StoreError> {
-        let held = if handle.is_open() { handle.run(chunks::held)? } else { 0 };
+        let held = if handle.is_open() { handle.run(chunks::held)? } else { Held::default() };
         Ok(Self {
             number,
             disk,
             handle: Arc::new(handle),
             offsets,
             mapping: OnceLock::new(),
-            held: AtomicU64::new(held),
+            holes: Holes::default(),
+            budget,
+            held: AtomicU64::new(held.bytes),
+            weight: AtomicU64::new(held.weight),
             reserved: AtomicU64::new(0),
+            reserved_weight: AtomicU64::new(0),
+            retiring: AtomicBool::new(false),
             doomed: AtomicUsize::new(0),
             waiting: Arc::new(Semaphore::new(QUEUE_BYTES)),
             thread: Mutex::new(Thread::Idle),
@@ -96,8 +115,82 @@ impl Volume {
         self.held.load(Ordering::Relaxed).saturating_add(self.reserved.load(Ordering::Relaxed))
     }
 
-    pub(super) fn set_held(&self, bytes: u64) {
-        self.held.store(bytes, Ordering::Relaxed);
+    /// Bytes of all chunks.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// What its chunks take on disk at most.
+    pub(super) fn weight(&self) -> u64 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// The same of what it holds and will hold.
+    pub(super) fn heavy(&self) -> u64 {
+        self.weight().saturating_add(self.reserved_weight.load(Ordering::Relaxed))
+    }
+
+    /// Whether anybody is about to write to it.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.reserved.load(Ordering::Relaxed) + self.reserved_weight.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn set_held(&self, held: Held) {
+        self.held.store(held.bytes, Ordering::Relaxed);
+        self.weight.store(held.weight, Ordering::Relaxed);
+    }
+
+    /// What its file takes on disk.
+    pub(super) fn blocks(&self) -> u64 {
+        fs::metadata(self.handle.path()).map_or(0, |m| blocks(&m))
+    }
+
+    /// By how much its file may still grow for what it will hold and `more`.
+    pub(super) fn growth(&self, more: u64) -> u64 {
+        let blocks = self.blocks();
+        let base = VOLUME_BASE.saturating_sub(blocks);
+        let coming = self.reserved_weight.load(Ordering::Relaxed).saturating_add(more);
+        coming.saturating_sub(self.inside(blocks)).saturating_add(base)
+    }
+
+    /// Blocks that free pages have, and that new chunks can take. Where blocks are given back, few have, and nobody
+    /// knows whether those lie together.
+    fn inside(&self, blocks: u64) -> u64 {
+        match self.gives_back() {
+            true => 0,
+            false => blocks.saturating_sub(self.weight().saturating_add(VOLUME_BASE)),
+        }
+    }
+
+    fn gives_back(&self) -> bool {
+        #[cfg(test)]
+        if self.disk.faults.has_no_holes() {
+            return false;
+        }
+        self.holes.are_known()
+    }
+
+    /// What a transaction may add that writes chunks of `weight` at most.
+    pub(super) fn allowance(&self, weight: u64) -> io::Result<Allowance> {
+        let inside = self.inside(self.blocks());
+        let taken = self.budget.take(weight.saturating_sub(inside))?;
+        Ok(Allowance { bytes: inside.saturating_add(taken.bytes), _taken: taken })
+    }
+
+    /// Gives back the blocks of chunks that the last transaction has removed.
+    pub(super) fn punch(&self, removed: &[(BlobId, u32, u32)]) {
+        if self.gives_back() {
+            self.holes.punch(self.handle.path(), &self.offsets, removed);
+        }
+    }
+
+    pub(super) fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::SeqCst)
+    }
+
+    /// Whether it takes no further blob from now on.
+    pub(super) fn set_retiring(&self, retiring: bool) {
+        self.retiring.store(retiring, Ordering::SeqCst);
     }
 
     /// How much can be written, as far as can be told.
@@ -161,6 +254,7 @@ impl Volume {
         blob: &Blob,
         index: u32,
         segments: Vec<Bytes>,
+        claim: Claim,
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         let len = segments.iter().map(Bytes::len).sum::<usize>();
         if len == 0 || len > CHUNK {
@@ -170,7 +264,7 @@ impl Volume {
         let permit =
             self.waiting.clone().acquire_many_owned(permits).await.map_err(|_| StoreError::Closed)?;
         let (reply, receiver) = oneshot::channel();
-        let write = Write { blob: blob.clone(), index, segments, len, reply, _permit: permit };
+        let write = Write { blob: blob.clone(), index, segments, len, reply, claim, _permit: permit };
         self.send(neighbours, Message::Write(write))?;
         Ok(receiver)
     }
@@ -259,20 +353,65 @@ impl Room {
     }
 }
 
+/// What a transaction may add, until it is over.
+pub(super) struct Allowance {
+    /// How much its chunks may weigh.
+    pub(super) bytes: u64,
+    _taken: Taken,
+}
+
+/// For what room is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Want {
+    /// Bytes, as far as known.
+    pub bytes: u64,
+    /// What they take on disk at most.
+    pub weight: u64,
+}
+
+impl Want {
+    /// A blob of so many bytes.
+    pub(super) fn blob(bytes: u64) -> Self {
+        // Not nothing, so that the volume is seen to be wanted.
+        Self { bytes, weight: weight_of(bytes).max(1) }
+    }
+}
+
 /// Room that a volume keeps for one fill.
 pub(super) struct Reservation {
     volume: Arc<Volume>,
     bytes: AtomicU64,
+    weight: AtomicU64,
 }
 
 impl Reservation {
-    pub(super) fn new(volume: Arc<Volume>, bytes: u64) -> Self {
-        volume.reserved.fetch_add(bytes, Ordering::Relaxed);
-        Self { volume, bytes: AtomicU64::new(bytes) }
+    pub(super) fn new(volume: Arc<Volume>, want: Want) -> Self {
+        volume.reserved.fetch_add(want.bytes, Ordering::Relaxed);
+        volume.reserved_weight.fetch_add(want.weight, Ordering::Relaxed);
+        Self { volume, bytes: AtomicU64::new(want.bytes), weight: AtomicU64::new(want.weight) }
     }
 
     pub(super) fn volume(&self) -> &Arc<Volume> {
         &self.volume
+    }
+
+    /// Room for a chunk of `len` bytes, out of what is kept; `None` if that is not enough.
+    pub(super) fn claim(&self, len: usize) -> Option<Claim> {
+        let weight = weight(len);
+        let take = |left: u64| left.checked_sub(weight);
+        self.weight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Claim { volume: self.volume.clone(), weight })
+    }
+
+    /// How much more must be kept, so that a chunk of `len` bytes can be claimed.
+    pub(super) fn lacks(&self, len: usize) -> u64 {
+        weight(len).saturating_sub(self.weight.load(Ordering::Relaxed))
+    }
+
+    /// Keeps more.
+    pub(super) fn extend(&self, weight: u64) {
+        self.volume.reserved_weight.fetch_add(weight, Ordering::Relaxed);
+        self.weight.fetch_add(weight, Ordering::Relaxed);
     }
 
     /// Gives back up to `bytes` of it.
@@ -283,10 +422,29 @@ impl Reservation {
         let released = before.unwrap_or(0).min(bytes);
         self.volume.reserved.fetch_sub(released, Ordering::Relaxed);
     }
+
+    /// Gives back all of it.
+    pub(super) fn end(&self) {
+        self.release(u64::MAX);
+        let left = self.weight.swap(0, Ordering::Relaxed);
+        self.volume.reserved_weight.fetch_sub(left, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.release(u64::MAX);
+        self.end();
+    }
+}
+
+/// Room for one chunk, until it is written, or is not.
+pub(super) struct Claim {
+    volume: Arc<Volume>,
+    weight: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.volume.reserved_weight.fetch_sub(self.weight, Ordering::Relaxed);
     }
 }

@@ -1,8 +1,10 @@
 //! The tables of `index.redb` and what is done to them, without threads or volumes.
 
 mod documents;
+pub(super) mod evictions;
 mod files;
 mod fills;
+pub(super) mod moves;
 mod notes;
 pub(super) mod queue;
 pub(super) mod reads;
@@ -36,6 +38,8 @@ const PARTIALS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("partia
 const MARKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("marks");
 /// Blob id → `DeletionRow`.
 const DELETIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("deletions");
+/// Blob id → `MoveRow`.
+const MOVES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("moves");
 /// Volume number → `VolumeRow`.
 const VOLUMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("volumes");
 
@@ -52,6 +56,8 @@ const HISTORY: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("history")
 pub(super) const LAYOUT: &str = "layout";
 /// The only layout that this program knows.
 pub(super) const LAYOUT_VERSION: u64 = 1;
+/// The key in [`META`] of what all files may take on disk, as it was found at the first start.
+const MAX_BYTES: &str = "max-bytes";
 /// The key of the next blob id in [`META`].
 const NEXT_BLOB: &str = "next-blob";
 
@@ -68,6 +74,7 @@ pub(super) struct Tables<'t> {
     partials: Rows<'t>,
     marks: Rows<'t>,
     deletions: Table<'t, u64, &'static [u8]>,
+    moves: Table<'t, u64, &'static [u8]>,
     volumes: Table<'t, u32, &'static [u8]>,
     revisions: Rows<'t>,
     renewals: Rows<'t>,
@@ -108,6 +115,7 @@ impl<'t> Tables<'t> {
             partials: txn.open_table(PARTIALS)?,
             marks: txn.open_table(MARKS)?,
             deletions: txn.open_table(DELETIONS)?,
+            moves: txn.open_table(MOVES)?,
             volumes: txn.open_table(VOLUMES)?,
             revisions: txn.open_table(REVISIONS)?,
             renewals: txn.open_table(RENEWALS)?,
@@ -168,7 +176,11 @@ pub(super) fn initialize(database: &Database) -> Result<(), Failure> {
 pub(super) fn complete(database: &Database) -> Result<(), Failure> {
     let read = database.begin_read()?;
     // One of those that came together is enough to look for.
-    let opened = read.open_table(DOCUMENTS).map(drop).and_then(|()| read.open_table(HISTORY).map(drop));
+    let opened = read
+        .open_table(DOCUMENTS)
+        .map(drop)
+        .and_then(|()| read.open_table(HISTORY).map(drop))
+        .and_then(|()| read.open_table(MOVES).map(drop));
     drop(read);
     match opened {
         Err(TableError::TableDoesNotExist(_)) => {
@@ -178,6 +190,18 @@ pub(super) fn complete(database: &Database) -> Result<(), Failure> {
         }
         opened => Ok(opened?),
     }
+}
+
+/// What all files may take on disk, as it was found at the first start; `found` is written down where nothing was yet.
+pub(super) fn max_bytes(database: &Database, found: u64) -> Result<u64, Failure> {
+    let meta = database.begin_read()?.open_table(META)?;
+    if let Some(row) = meta.get(MAX_BYTES)? {
+        return Ok(row.value());
+    }
+    let txn = begin(database)?;
+    txn.open_table(META)?.insert(MAX_BYTES, found)?;
+    txn.commit()?;
+    Ok(found)
 }
 
 /// The key of a row that this program wrote.

@@ -63,7 +63,7 @@ impl Tables<'_> {
     }
 
     /// Adds a line to the history, and takes the oldest away when there are too many.
-    fn note(&mut self, happening: &Happening) -> Result<(), Failure> {
+    pub(super) fn note(&mut self, happening: &Happening) -> Result<(), Failure> {
         let first = self.history.first()?.map(|(number, _)| number.value());
         let last = self.history.last()?.map(|(number, _)| number.value());
         let next = last.map_or(0, |last| last + 1);
