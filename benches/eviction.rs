@@ -13,7 +13,8 @@ fn main() {
         for share in [0.02, 0.05, 0.1, 0.3] {
             let of = |scans| trace::Trace { requests: 60_000, files: 4_000, skew, scans, seed: 7 };
             let [plain, scans] = [of(false), of(true)].map(|t| [t.replay_lru(share), t.replay_ours(share)]);
-            let [a, b, c, d] = [plain[0], plain[1], scans[0], scans[1]].map(|r| format!("{:.1} %", r * 100.0));
+            let [a, b, c, d] =
+                [plain[0], plain[1], scans[0], scans[1]].map(|r| format!("{:.1} %", r * 100.0));
             println!("| {skew} | {:.0} % | {a} | {b} | {c} | {d} |", share * 100.0);
         }
     }

@@ -5,6 +5,7 @@
 
 mod core;
 mod heap;
+mod house;
 mod lent;
 mod lines;
 mod logs;
@@ -45,7 +46,7 @@ use crate::model::Timestamp;
 use crate::policy::{Asker, Denial};
 use crate::proxy::{Forwarding, Frozen, Handled, Proxy};
 use crate::remote_settings::Undeliverable;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Spared, Store, StoreError};
 use crate::upstream;
 
 /// What is told to whoever started the program once clients can connect.
@@ -189,6 +190,8 @@ struct Service {
     sessions: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     watching: Vec<JoinHandle<()>>,
+    /// What a lock pins that is served.
+    _spared: Option<Spared>,
 }
 
 // The operators' door serves answers that are complete in memory, and a few streams of events; a few collectors of
@@ -203,7 +206,6 @@ const OPERATOR_LIMITS: listen::Limits = listen::Limits {
 /// How long a server waits for whoever owns the directory: a command, or an owner that was started for one.
 const OWNER_PATIENCE: Duration = Duration::from_secs(2);
 const OWNER_POLL: Duration = Duration::from_millis(50);
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
@@ -258,12 +260,19 @@ impl Service {
         let context = core.context(offline, Some(server), Some(open_session));
         let Core { telemetry, cache, fetcher, mirror, rules, .. } = core;
         let watcher = mirror.as_ref().and_then(|mirror| mirror.watcher.clone());
+        let remote = mirror.as_ref().map(|mirror| Arc::clone(&mirror.remote));
+        let locked = frozen.clone();
         let door = Arc::new(Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone()));
         let proxy = Proxy::new(rules, forwarding, cache, fetcher.clone(), telemetry, mirror, frozen);
 
         let bound = control::bind(&config.store.dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, context, None));
-        let housekeeping = tokio::spawn(keep_house(store.clone()));
+        let housekeeping = tokio::spawn(house::keep(store.clone(), remote));
+        let pinned = |frozen: &Arc<Frozen>| {
+            let frozen = Arc::clone(frozen);
+            store.spare(move |key| frozen.pins(key))
+        };
+        let spared = locked.as_ref().map(pinned);
         let watching = watcher.map_or_else(Vec::new, |watcher| {
             vec![
                 tokio::spawn(Arc::clone(&watcher).run()),
@@ -307,6 +316,7 @@ impl Service {
             sessions,
             housekeeping,
             watching,
+            _spared: spared,
         })
     }
 
@@ -410,21 +420,6 @@ async fn stop(task: JoinHandle<()>) {
     task.abort();
     // Being aborted is an error only to those who did not ask for it.
     let _ = task.await;
-}
-
-/// Lets go of what has expired, now and every so often.
-async fn keep_house(store: Store) {
-    let mut every = tokio::time::interval(HOUSEKEEPING);
-    loop {
-        every.tick().await;
-        match store.expire(Timestamp::now()).await {
-            Ok(expired) if expired.partials > 0 => {
-                tracing::info!(partials = expired.partials, "unfinished files have expired");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "what has expired cannot be removed"),
-        }
-    }
 }
 
 async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {

@@ -321,6 +321,8 @@ mod tests {
         let settings = store::Settings {
             dir: dir.join("data"),
             volume_max_bytes: 1 << 30,
+            max_bytes: None,
+            rewrite_rate: 32 << 20,
             cache_bytes: 8 << 20,
             small_cache_bytes: 1 << 20,
             partial_expiry: Duration::from_secs(3600),

@@ -40,6 +40,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::model::WhyGone as Reason;
+
 /// Uses after which what is new has proven itself.
 pub const PROVEN_USES: u8 = 2;
 /// Uses that are counted.
@@ -90,45 +92,6 @@ pub enum Kind {
     Unfinished,
 }
 
-/// Why something goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Reason {
-    /// Another revision has superseded all that it belongs to.
-    Superseded,
-    /// It is unfinished, and nobody goes on with it.
-    Unfinished,
-    /// It was not used again while it was new.
-    Once,
-    /// It was used often, and not lately.
-    Stale,
-}
-
-impl Reason {
-    /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 4] = [Self::Superseded, Self::Unfinished, Self::Once, Self::Stale];
-
-    /// The name in metric labels and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Superseded => "superseded",
-            Self::Unfinished => "unfinished",
-            Self::Once => "once",
-            Self::Stale => "stale",
-        }
-    }
-
-    /// The same for people.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Superseded => "superseded",
-            Self::Unfinished => "unfinished",
-            Self::Once => "not used again",
-            Self::Stale => "not used lately",
-        }
-    }
-}
-
 /// What is to go, and where those stand afterwards that were passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Eviction {
@@ -149,9 +112,8 @@ pub fn evict(candidates: &[Candidate], need: u64, now: u64) -> Eviction {
         }
         eviction.take(candidates, at, Reason::Superseded);
     }
-    let queue_of = |queue| {
-        in_order(candidates, move |c| c.kind != Kind::Superseded && c.standing.queue == queue)
-    };
+    let queue_of =
+        |queue| in_order(candidates, move |c| c.kind != Kind::Superseded && c.standing.queue == queue);
     let mut queues = Queues::new(candidates, queue_of(Queue::New), queue_of(Queue::Proven), now);
     while eviction.bytes < need {
         let Some((at, reason)) = queues.next() else { break };

@@ -14,8 +14,8 @@ use super::hold::{HELD, PARKED};
 use super::{Held, Watcher, happening};
 use crate::cache::{Checked, NotBrought, View};
 use crate::model::{
-    Collection, Digest, Entry, EntryKey, Event, Expectation, Happening, Hub, OnAnnounce, RefKey,
-    Renewal, Repo, RepoKind, Resource, Revision, Snapshot, Superseded, Task, Timestamp,
+    Collection, Digest, Entry, EntryKey, Event, Expectation, Happening, Hub, OnAnnounce, RefKey, Renewal,
+    Repo, RepoKind, Resource, Revision, Snapshot, Superseded, Task, Timestamp,
 };
 use crate::store::{Decision, Selector, StoreError};
 

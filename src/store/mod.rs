@@ -137,7 +137,7 @@ pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
 pub use renewals::Decision;
 pub use rewrite::Rewritten;
-pub use room::{Going, Pruned};
+pub use room::{Going, MOST_FILES, Pruned, Spared};
 pub use selector::Selector;
 pub use settings::{CHUNK, DOCUMENT_MAX, SMALL, Settings, chunks_of};
 pub use writes::{CommitError, Expired, Removed, Resumed, Room};

@@ -94,8 +94,8 @@ impl Offsets {
         self.known.insert(id, (chunks, Arc::clone(table)));
     }
 
-    /// The chunk is where it was noted to be.
-    pub(super) fn confirm(&self, table: &Table, id: BlobId, index: u32, at: u64) {
+    /// The chunk is where it was noted to be. It stays noted, for when it is removed.
+    pub(super) fn confirm(&self, table: &Table, index: u32, at: u64) {
         table.set(index, at);
     }
 

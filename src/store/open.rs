@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use redb::{ReadableDatabase, TableError};
@@ -25,7 +25,7 @@ use super::lent::Lent;
 use super::lock::Refused;
 use super::memory::Memory;
 use super::open_error::{OpenError, at_database, at_open};
-use super::room::Evicted;
+use super::room::{Evicted, Keeps};
 use super::settings::{Settings, Shares};
 use super::volume::Neighbours;
 use super::volumes::Volumes;
@@ -42,7 +42,7 @@ pub(super) struct Inner {
     pub making_room: tokio::sync::Mutex<()>,
     pub evicted: Evicted,
     /// What never goes, beside what the index says.
-    pub spared: RwLock<Vec<Keeps>>,
+    pub spared: RwLock<Vec<Weak<Keeps>>>,
     pub rewrite_rate: u64,
     pub index: Arc<Handle>,
     pub queue: IndexQueue,
@@ -55,9 +55,6 @@ pub(super) struct Inner {
     pub partial_expiry: Duration,
     pub closed: AtomicBool,
 }
-
-/// Whether a file never goes.
-pub(super) type Keeps = Box<dyn Fn(&EntryKey) -> bool + Send + Sync>;
 
 impl Store {
     /// Opens the store, and creates it if the directory is empty or missing. Blocks.

@@ -332,11 +332,7 @@ mod tests {
         };
         // Blob 5 in volume 3, 300 bytes, 2 entries, last used at 7, of a verified git blob.
         let blob = unhex(&format!("010503ac02020701{}", "09".repeat(20)));
-        let want = BlobRow {
-            refs: 2,
-            git: Some([9; 20]),
-            ..BlobRow::new(BlobId(5), 3, 300, Timestamp(7))
-        };
+        let want = BlobRow { refs: 2, git: Some([9; 20]), ..BlobRow::new(BlobId(5), 3, 300, Timestamp(7)) };
         assert_eq!(BlobRow::decode(&blob).unwrap(), want);
         let now = want.encode();
         assert_eq!(hex(&now), format!("020503ac02020701{}000700", "09".repeat(20)));

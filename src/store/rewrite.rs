@@ -114,8 +114,7 @@ impl Store {
     async fn begin_copy(&self, size: u64) -> Result<Blob, StoreError> {
         // Nothing goes for the sake of a copy.
         let volumes = self.0.volumes.clone();
-        let reserved =
-            tokio::task::spawn_blocking(move || volumes.choose_or_create(Want::blob(size))).await;
+        let reserved = tokio::task::spawn_blocking(move || volumes.choose_or_create(Want::blob(size))).await;
         let reserved = reserved.map_err(|_| StoreError::Closed)?.map_err(|refused| match refused {
             super::volumes::Refused::Full(_) => StoreError::NoSpace,
             super::volumes::Refused::Store(error) => error,

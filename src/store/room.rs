@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -28,17 +29,31 @@ const ROUNDS: usize = 4;
 /// How often it is looked whether what was removed has left the disk, beside every time that something has.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Files that are named of one content.
+pub const MOST_FILES: usize = 100;
+
 /// Something that goes, or would.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Going {
     /// Why.
     pub reason: Reason,
-    /// The files that have the bytes; of an unfinished one that.
+    /// The files that have the bytes, up to [`MOST_FILES`] of them; of an unfinished one that.
     pub files: Vec<EntryKey>,
+    /// How many there are.
+    pub count: u64,
     /// Bytes of it.
     pub size_bytes: u64,
     /// Bytes on disk that it takes at most.
     pub disk_bytes: u64,
+}
+
+impl From<Victim> for Going {
+    fn from(victim: Victim) -> Self {
+        let Victim { reason, mut keys, size, weight, subject: _ } = victim;
+        let count = keys.len() as u64;
+        keys.truncate(MOST_FILES);
+        Self { reason, files: keys, count, size_bytes: size, disk_bytes: weight }
+    }
 }
 
 /// What an operator had go.
@@ -51,6 +66,12 @@ pub struct Pruned {
     /// Bytes on disk that all files take now.
     pub used_bytes: u64,
 }
+
+/// Whether a file never goes.
+pub(super) type Keeps = Box<dyn Fn(&EntryKey) -> bool + Send + Sync>;
+
+/// Some files do not go, for as long as this lives.
+pub struct Spared(#[expect(dead_code, reason = "it is held")] Arc<Keeps>);
 
 /// What went so far, by reason.
 #[derive(Debug, Default)]
@@ -162,13 +183,7 @@ impl Store {
     /// If the index cannot be read.
     pub async fn would_go(&self, to: Option<u64>, now: Timestamp) -> Result<Vec<Going>, StoreError> {
         let chosen = self.choose(self.excess(to)?, now).await?;
-        let going = |Victim { reason, keys, size, weight, .. }| Going {
-            reason,
-            files: keys,
-            size_bytes: size,
-            disk_bytes: weight,
-        };
-        Ok(chosen.victims.into_iter().map(going).collect())
+        Ok(chosen.victims.into_iter().map(Going::from).collect())
     }
 
     /// Has files go until all files take no more than `to` bytes, or than the bound, or nothing more can go. Tells `each`
@@ -188,9 +203,7 @@ impl Store {
             let excess = self.excess(to)?;
             let chosen = if excess == 0 { None } else { Some(self.choose(excess, now).await?) };
             let Some(chosen) = chosen.filter(|chosen| !chosen.victims.is_empty()) else { break };
-            for Victim { reason, keys, size, weight, .. } in chosen.victims.clone() {
-                each(Going { reason, files: keys, size_bytes: size, disk_bytes: weight });
-            }
+            chosen.victims.iter().cloned().map(Going::from).for_each(&mut each);
             let gone = self.carry_out(chosen, now).await?;
             pruned.entries += gone.by_reason.values().map(|(files, _)| files).sum::<u64>();
             pruned.bytes += gone.by_reason.values().map(|(_, bytes)| bytes).sum::<u64>();
@@ -199,6 +212,23 @@ impl Store {
         }
         pruned.used_bytes = self.0.budget.used()?;
         Ok(pruned)
+    }
+
+    /// What is done every so often: files go that are too many because the bound is another than before, or because the index
+    /// has grown, and volumes are emptied of which much is not needed. Whether all files are within the bound then.
+    ///
+    /// # Errors
+    /// If something cannot be read or written.
+    pub async fn tend(&self, now: Timestamp) -> Result<bool, StoreError> {
+        if self.excess(None)? > 0 {
+            self.prune(None, now, |_| {}).await?;
+        }
+        match self.rewrite().await {
+            // It is tried again when there is room.
+            Ok(_) | Err(StoreError::NoSpace) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.0.budget.used()? <= self.0.budget.limit())
     }
 
     /// How much more all files take than they should.
@@ -218,9 +248,13 @@ impl Store {
         })
     }
 
-    /// Lets nothing go for which `keeps` says so, as long as the store is open.
-    pub fn spare(&self, keeps: impl Fn(&EntryKey) -> bool + Send + Sync + 'static) {
-        self.0.spared.write().unwrap_or_else(std::sync::PoisonError::into_inner).push(Box::new(keeps));
+    /// Lets nothing go for which `keeps` says so, until what is returned is dropped.
+    pub fn spare(&self, keeps: impl Fn(&EntryKey) -> bool + Send + Sync + 'static) -> Spared {
+        let mut spared = self.0.spared.write().unwrap_or_else(PoisonError::into_inner);
+        let keeps: Arc<Keeps> = Arc::new(Box::new(keeps));
+        spared.retain(|keeps| keeps.strong_count() > 0);
+        spared.push(Arc::downgrade(&keeps));
+        Spared(keeps)
     }
 
     async fn choose(&self, need: u64, now: Timestamp) -> Result<Chosen, StoreError> {
@@ -233,11 +267,13 @@ impl Store {
         let inner = &self.0;
         inner.check_open()?;
         let leases = &inner.neighbours.leases;
-        let spared = inner.spared.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let spared: Vec<_> = {
+            let all = inner.spared.read().unwrap_or_else(PoisonError::into_inner);
+            all.iter().filter_map(Weak::upgrade).collect()
+        };
         let spared = |key: &EntryKey| spared.iter().any(|keeps| keeps(key));
         let in_use = |id| leases.is_held(id);
-        let mut found =
-            inner.index.run(|database| evictions::candidates(database, now, &in_use, &spared))?;
+        let mut found = inner.index.run(|database| evictions::candidates(database, now, &in_use, &spared))?;
         self.add_what_is_known(&mut found);
         let eviction = evict(&found.rules, need, now.0);
         let blob = |at: usize| match &found.subjects[at].subject {
@@ -297,7 +333,12 @@ impl Store {
                 self.0.evicted.bytes[reason as usize].fetch_add(bytes, Ordering::Relaxed);
                 let sum = all.by_reason.entry(reason).or_default();
                 *sum = (sum.0 + files, sum.1 + bytes);
-                tracing::info!(reason = reason.name(), files, disk_bytes = bytes, "files went for want of room");
+                tracing::info!(
+                    reason = reason.name(),
+                    files,
+                    disk_bytes = bytes,
+                    "files went for want of room"
+                );
             }
         }
         Ok(all)

@@ -226,7 +226,7 @@ impl Volume {
         if let Some(at) = self.offsets.noted(id, index)
             && self.mapping().is_some_and(|mapping| mapping.has(at, bytes).unwrap_or(false))
         {
-            self.offsets.confirm(table, id, index, at);
+            self.offsets.confirm(table, index, at);
         }
     }
 
@@ -235,7 +235,7 @@ impl Volume {
         if let Some(at) = self.offsets.noted(id, index)
             && self.mapping().is_some_and(|mapping| mapping.has_samples(at, segments).unwrap_or(false))
         {
-            self.offsets.confirm(table, id, index, at);
+            self.offsets.confirm(table, index, at);
         }
     }
 

@@ -57,7 +57,15 @@ impl Volumes {
             let volume = Volume::new(number, disk.clone(), handle, offsets.clone(), budget.clone())?;
             all.insert(number, Arc::new(volume));
         }
-        Ok(Self { disk, budget, max_bytes, cache_bytes, offsets, all: RwLock::new(all), current: Mutex::new(last) })
+        Ok(Self {
+            disk,
+            budget,
+            max_bytes,
+            cache_bytes,
+            offsets,
+            all: RwLock::new(all),
+            current: Mutex::new(last),
+        })
     }
 
     pub(super) fn get(&self, number: u32) -> Result<Arc<Volume>, StoreError> {

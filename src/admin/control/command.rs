@@ -80,6 +80,13 @@ pub enum Command {
         /// Of what.
         selector: Selector,
     },
+    /// Have files go until the data directory takes no more than it may, or tell which.
+    Prune {
+        /// Bytes on disk that it may take; without it: what the settings say.
+        to: Option<u64>,
+        /// Only tell what would go.
+        plan: bool,
+    },
     /// Tell for what a revision of Hugging Face stands, and which files that has.
     Survey {
         /// The repository.

@@ -4,6 +4,7 @@ mod blobs;
 mod explain;
 mod listing;
 mod needs;
+mod prune;
 mod settings;
 mod take;
 mod transfer;
@@ -52,6 +53,7 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
             settings::pin(&context, selector, Pin { at, owner, reason, until }, &sink).await
         }
         Command::Unpin { selector } => settings::unpin(&context, selector, &sink).await,
+        Command::Prune { to, plan } => prune::prune(&context, to, plan, &sink).await,
         Command::Survey { repo, revision } => transfer::survey(&context, &repo, &revision, &sink).await,
         Command::Bring { files } => transfer::bring(&context, files, &sink).await,
         Command::Take { files } => take::take(&context, files, &sink).await,

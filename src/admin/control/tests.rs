@@ -20,6 +20,8 @@ pub fn open_store(dir: &Path, now: Timestamp) -> Store {
     let settings = store::Settings {
         dir: dir.to_owned(),
         volume_max_bytes: 1 << 30,
+        max_bytes: None,
+        rewrite_rate: 32 << 20,
         cache_bytes: 8 << 20,
         small_cache_bytes: 1 << 20,
         partial_expiry: Duration::from_secs(3600),

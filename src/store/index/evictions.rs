@@ -124,7 +124,9 @@ pub(in crate::store) fn candidates(
         let (sha, value) = item?;
         let sha = Sha256(*sha.value());
         let Ok(blob) = BlobRow::decode(value.value()) else { continue };
-        let Some(named) = named.get(&sha).filter(|named| !named.is_kept && !in_use(blob.id)) else { continue };
+        let Some(named) = named.get(&sha).filter(|named| !named.is_kept && !in_use(blob.id)) else {
+            continue;
+        };
         let kind = if named.is_superseded { Kind::Superseded } else { Kind::Current };
         let BlobRow { id, volume, size, standing, .. } = blob;
         found.push(Found { subject: Subject::Blob(sha), id, volume, size }, standing, kind);
@@ -137,7 +139,11 @@ pub(in crate::store) fn candidates(
         if !in_use(partial.id) && !kept.of(&key).is_kept {
             let standing = Standing { since: partial.touched_at.0, ..Standing::default() };
             let PartialRow { id, volume, .. } = partial;
-            found.push(Found { subject: Subject::Partial(key), id, volume, size: 0 }, standing, Kind::Unfinished);
+            found.push(
+                Found { subject: Subject::Partial(key), id, volume, size: 0 },
+                standing,
+                Kind::Unfinished,
+            );
         }
     }
     Ok(found)

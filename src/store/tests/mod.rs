@@ -1,9 +1,11 @@
 //! Tests of the store as a whole, on real files.
 
+mod bound;
 mod crashes;
 mod documents;
 mod fills;
 mod opening;
+mod random;
 mod sharing;
 mod space;
 
@@ -137,5 +139,5 @@ async fn removed_but(store: &Store, left: usize) {
 
 /// Bytes of chunks in all volumes.
 fn held(store: &Store) -> u64 {
-    store.0.volumes.all().iter().map(|v| v.handle().run(chunks::held).unwrap()).sum()
+    store.0.volumes.all().iter().map(|v| v.handle().run(chunks::held).unwrap().bytes).sum()
 }
