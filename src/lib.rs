@@ -93,6 +93,8 @@
 //!   weights that runs it.
 //! - **Part** ([`model::LockedPart`]): bytes of Remote Settings that a lock pins: a snapshot, a chain, what a server says of
 //!   itself. It is kept as a file under its digest, beside the state that is told to clients.
+//! - **Pin** ([`model::Pin`]): that somebody keeps a revision, what for, and until when. **To go** ([`policy::evict`]): to be
+//!   removed for want of room; where a blob **stands** for that is its queue, since when, and how often it was used.
 //! - **Fault** ([`faults::Fault`]): what goes wrong with an answer because a **rule** wants it. The **spoiler**
 //!   ([`faults::Spoiler`]) stands before a server and makes it so; it has no store.
 //! - **Outcome** ([`model::Outcome`]): how a request ended; the log field, the metric label and `Cache-Status`.
@@ -120,7 +122,9 @@
 //! 14. A revision is superseded only when files of the one that replaces it are here, and no live record names it.
 //! 15. Other bytes for an immutable revision are refused, both digests named.
 //! 16. Nothing of a bundle is taken before all of it was looked at; nothing of it is served to the end before it was hashed.
-//! 17. One process has a data directory open, and all others ask it. One that spoils answers is never it.
+//! 17. All files of the data directory take no more blocks than the bound. What is pinned, held, served from a lock, or read
+//!     does not go.
+//! 18. One process has a data directory open, and all others ask it. One that spoils answers is never it.
 
 pub mod admin;
 pub mod app;

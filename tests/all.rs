@@ -63,6 +63,7 @@ mod runs;
 mod scripted_hub;
 mod seeing;
 mod sources;
+mod space;
 #[cfg(feature = "real-clients")]
 mod whole_loads;
 mod xet;

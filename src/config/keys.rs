@@ -204,7 +204,8 @@ settings! {
         max_size: MaxSize = "auto" in "32MiB"..="1000TiB" as "max-size";
         /// How many bytes a second are copied out of volumes of which much is not needed, to give their space back.
         rewrite_rate: Size = "32MiB" in "64KiB"..="1TiB";
-        /// The largest size of one volume file of the data directory; with one of an eighth of max_size it takes nothing more.
+        /// The largest size of one volume file of the data directory; with an eighth of max_size it takes nothing more
+        /// either.
         volume_max: Size = "64GiB" in "256MiB"..="16TiB";
         /// Memory for pages of the database, over all volumes.
         cache: Size = "64MiB" in "8MiB"..="1TiB";

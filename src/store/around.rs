@@ -70,6 +70,8 @@ impl Around {
         if self.reread.load(Ordering::Relaxed) {
             self.reread();
         }
+        // Whoever waits for a removal looks at the index.
+        self.neighbours.freed.notify_waiters();
     }
 
     /// The transaction failed, and nobody knows how much of it reached the disk.

@@ -18,8 +18,8 @@ use super::index::evictions::{self, Candidates, Gone, Subject, Victim};
 use super::index::reads;
 use super::open::Store;
 use super::records::BlobId;
-use super::settings::{EVICT_ROWS, EVICT_SHARE, ROOM_WAIT, weight_of};
-use super::volume::{Reservation, Want};
+use super::settings::{EVICT_ROWS, EVICT_SHARE, ROOM_WAIT, STEP, weight_of};
+use super::volume::{Claim, Reservation, Want};
 use super::volumes::Refused;
 use crate::model::{EntryKey, Sha256, Timestamp};
 use crate::policy::evict::{Candidate, MOST_USES, Reason, Standing, evict};
@@ -28,6 +28,9 @@ use crate::policy::evict::{Candidate, MOST_USES, Reason, Standing, evict};
 const ROUNDS: usize = 4;
 /// How often it is looked whether what was removed has left the disk, beside every time that something has.
 const POLL: Duration = Duration::from_millis(50);
+
+/// A removal that gets no further for so long is no longer waited for.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// Files that are named of one content.
 pub const MOST_FILES: usize = 100;
@@ -134,6 +137,19 @@ impl Store {
             Err(StoreError::NoSpace)
         })
         .await
+    }
+
+    /// Room for a chunk out of what is kept for its fill. A file of an unknown size has room kept step by step.
+    pub(super) async fn claim(&self, reserved: &Reservation, len: usize) -> Result<Claim, StoreError> {
+        loop {
+            if let Some(claim) = reserved.claim(len) {
+                return Ok(claim);
+            }
+            let lacks = reserved.lacks(len);
+            if self.extend(reserved, lacks.max(STEP)).await.is_err() {
+                self.extend(reserved, lacks).await?;
+            }
+        }
     }
 
     /// Room for `bytes` more of the index.
@@ -344,13 +360,18 @@ impl Store {
         Ok(all)
     }
 
-    /// Waits until these have left the disk.
+    /// Waits until these have left the disk, or none has for long.
     async fn wait_for(&self, gone: &Gone) -> Result<(), StoreError> {
         let gone: HashSet<BlobId> = gone.blobs.iter().copied().collect();
+        let (mut before, mut since) = (usize::MAX, tokio::time::Instant::now());
         loop {
             let freed = self.0.neighbours.freed.notified();
             let left = self.0.index.run(reads::deletions)?;
-            if !left.iter().any(|(id, _)| gone.contains(id)) {
+            let left = left.iter().filter(|(id, _)| gone.contains(id)).count();
+            if left < before {
+                (before, since) = (left, tokio::time::Instant::now());
+            }
+            if left == 0 || since.elapsed() >= STUCK {
                 return Ok(());
             }
             let _ = tokio::time::timeout(POLL, freed).await;

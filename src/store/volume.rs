@@ -254,7 +254,7 @@ impl Volume {
         blob: &Blob,
         index: u32,
         segments: Vec<Bytes>,
-        claim: Claim,
+        claim: Option<Claim>,
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         let len = segments.iter().map(Bytes::len).sum::<usize>();
         if len == 0 || len > CHUNK {

@@ -41,7 +41,7 @@ pub(super) struct Write {
     pub segments: Vec<Bytes>,
     pub len: usize,
     pub reply: oneshot::Sender<Result<(), StoreError>>,
-    pub claim: Claim,
+    pub claim: Option<Claim>,
     pub _permit: OwnedSemaphorePermit,
 }
 

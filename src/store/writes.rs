@@ -222,17 +222,10 @@ impl Store {
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         self.0.check_open()?;
         let volume = blob.volume().ok_or(StoreError::Misuse("what is lent is not written"))?;
-        let reserved = blob.reserved().ok_or(StoreError::Misuse("a whole blob is not written"))?;
         let len = data.iter().map(Bytes::len).sum();
-        let claim = loop {
-            if let Some(claim) = reserved.claim(len) {
-                break claim;
-            }
-            // A file of an unknown size has room kept step by step.
-            let lacks = reserved.lacks(len);
-            if self.extend(reserved, lacks.max(STEP)).await.is_err() {
-                self.extend(reserved, lacks).await?;
-            }
+        let claim = match blob.reserved() {
+            Some(reserved) => Some(self.claim(reserved, len).await?),
+            None => None,
         };
         volume.write(&self.0.neighbours, blob, index, data, claim).await
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::sync::OnceLock;
 
 use super::*;
 use crate::model::Pin;
@@ -32,8 +33,14 @@ struct World {
     model: Model,
 }
 
-/// Bytes of a content: many small ones, and some of several chunks.
+/// Bytes of a content; made once.
 fn content(number: u64) -> Bytes {
+    static MADE: OnceLock<Vec<Bytes>> = OnceLock::new();
+    MADE.get_or_init(|| (0..CONTENTS).map(made).collect())[number as usize].clone()
+}
+
+/// Many small ones, and some of several chunks.
+fn made(number: u64) -> Bytes {
     let len = match number % 8 {
         0 => 7,
         1 => 3_000,
