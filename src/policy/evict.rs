@@ -1,25 +1,26 @@
 //! What goes when there is no room: the order in which blobs leave a store that is full.
 //!
 //! The order is that of S3-FIFO, weighted by size. What is new waits in a queue that may have a tenth of the bytes;
-//! whoever was used [`PROVEN_USES`] times while it waited goes on to the queue of what has proven itself, and whoever was not
-//! leaves. So a scan (a thousand models that somebody tried once) goes through the first queue and takes nothing of
-//! the second. In that, whoever was used since the last look goes round once more. What was superseded leaves before all
-//! that, and unfinished files that nobody goes on with count as new.
+//! whoever was used [`PROVEN_USES`] times while it waited goes on to the queue of what has proven itself, and whoever
+//! was not leaves. So a scan (a thousand models that somebody tried once) goes through the first queue and takes
+//! nothing of the second. In that, whoever was used since the last look goes round once more. What was superseded
+//! leaves before all that, and unfinished files that nobody goes on with count as new.
 //!
-//! Bytes that have to be fetched again cost as much as they are many, whatever file they belong to, so a blob counts by
-//! its size in the queues and not in the order: weighing it once more would favour small files, and those are not what
-//! fills a disk or a line.
+//! Bytes that have to be fetched again cost as much as they are many, whatever file they belong to, so a blob counts
+//! by its size in the queues and not in the order: weighing it once more would favour small files, and those are not
+//! what fills a disk or a line.
 //!
 //! There are no queues in memory. A blob's row says in which it stands, since when, and how often it was used; the
-//! queues are made of that when something has to go. That is work for all blobs, so whoever asks makes room for more than
-//! he needs.
+//! queues are made of that when something has to go. That is work for all blobs, so whoever asks makes room for more
+//! than he needs.
 //!
 //! What is pinned, locked, held or read is not shown to this module.
 //!
 //! # Measured
 //!
-//! Share of bytes that were held already, of traces of 60,000 requests for 4,000 files of 1 to 1,000 units
-//! (`cargo bench --bench eviction`), with room for that share of all that is popular. *Scans*: a third of the requests are for files that are asked for once.
+//! Share of bytes that were held already, of traces of 60,000 requests for 4,000 files of 1 to 1,000 units (`cargo
+//! bench --bench eviction`), with room for that share of all that is popular. *Scans*: a third of the requests are
+//! for files that are asked for once.
 //!
 //! | skew | room | LRU | S3-FIFO | LRU, scans | S3-FIFO, scans |
 //! |---|---|---|---|---|---|
@@ -103,7 +104,8 @@ pub struct Eviction {
     pub bytes: u64,
 }
 
-/// Chooses what goes until `need` bytes are free, or everything has gone. `now` is in the unit of [`Standing::since`].
+/// Chooses what goes until `need` bytes are free, or everything has gone. `now` is in the unit of
+/// [`Standing::since`].
 pub fn evict(candidates: &[Candidate], need: u64, now: u64) -> Eviction {
     let mut eviction = Eviction::default();
     for at in in_order(candidates, |c| c.kind == Kind::Superseded) {

@@ -12,8 +12,9 @@ use super::mapping::Slice;
 use super::memory::Memory;
 use super::offsets::Table;
 use super::records::BlobId;
+use super::reservation::Reservation;
 use super::settings::{CHUNK, SMALL, chunk_len, chunks_of};
-use super::volume::{Reservation, Volume};
+use super::volume::Volume;
 
 /// A handle to a blob. Cheap to clone; while one is alive the blob's chunks are not removed, even when no entry
 /// names them any more.

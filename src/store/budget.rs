@@ -1,10 +1,11 @@
 //! How much of the disk the store may have, and who is about to take of it.
 //!
-//! The bound is one of blocks of all files of the data directory, the index included: lengths say little, because redb's
-//! files have holes and a sparse tail. It is kept in two places. Who wants to begin something asks
-//! [`Volumes`](super::volumes::Volumes) for room, which counts what others are still going to write ([`Reservation`](super::volume::Reservation))
-//! and leaves a margin to the index. And every transaction that adds chunks or documents takes of the budget what it may
-//! add at most before it is written, which counts what lies on the disk now.
+//! The bound is one of blocks of all files of the data directory, the index included: lengths say little, because
+//! redb's files have holes and a sparse tail. It is kept in two places. Who wants to begin something asks
+//! [`Volumes`](super::volumes::Volumes) for room, which counts what others are still going to write
+//! ([`Reservation`](super::reservation::Reservation)) and leaves a margin to the index. And every transaction that
+//! adds chunks or documents takes of the budget what it may add at most before it is written, which counts what lies
+//! on the disk now.
 
 use std::io;
 use std::sync::Arc;

@@ -105,7 +105,7 @@ impl Store {
         if self.0.disk.free()? < self.0.disk.min_free().saturating_add(row.len() as u64) {
             return Err(StoreError::NoSpace);
         }
-        self.afford(row.len() as u64).await?;
+        let _taken = self.afford(row.len()).await?;
         self.0.queue.change(move |tables| tables.put_document(&key, &row).map(Ok)).await
     }
 

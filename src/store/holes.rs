@@ -1,14 +1,14 @@
 //! Gives the blocks of free pages back to the disk while the file stays as long as it is.
 //!
-//! redb uses free pages again and hardly ever shortens a file, so what was removed would stay on the disk until something
-//! else takes its place in the same volume. Of a chunk that had a page of its own it is known where that was
-//! ([`super::offsets`]). Right after the transaction that removed it, and before the next one begins, nobody uses the
-//! page: that transaction is on disk, which no repair goes behind, and the blob had no reader any more. A hole is
+//! redb uses free pages again and hardly ever shortens a file, so what was removed would stay on the disk until
+//! something else takes its place in the same volume. Of a chunk that had a page of its own it is known where that
+//! was ([`super::offsets`]). Right after the transaction that removed it, and before the next one begins, nobody uses
+//! the page: that transaction is on disk, which no repair goes behind, and the blob had no reader any more. A hole is
 //! punched there. redb never reads a free page, and writes all of it when it gives it out again.
 //!
-//! The place is checked: the page must still begin with the key of that chunk. A page that redb has put to another use
-//! begins otherwise. Where the file system has no holes, or the place is not known, the blocks stay with the volume
-//! until that is rewritten ([`super::rewrite`]).
+//! The place is checked: the page must still begin with the key of that chunk. A page that redb has put to another
+//! use begins otherwise. Where the file system has no holes, or the place is not known, the blocks stay with the
+//! volume until that is rewritten ([`super::rewrite`]).
 
 use std::fs::File;
 use std::io;

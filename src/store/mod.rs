@@ -129,6 +129,7 @@ mod open_error;
 mod packed;
 mod records;
 mod renewals;
+mod reservation;
 mod rewrite;
 mod room;
 mod selector;

@@ -49,9 +49,11 @@ impl Store {
         if rows > 0 && self.0.disk.free()? < self.0.disk.min_free().saturating_add(rows) {
             return Err(StoreError::NoSpace);
         }
-        if rows > 0 {
-            self.afford(rows).await?;
-        }
+        // What operators decide needs next to nothing, and may be what makes room.
+        let _taken = match usize::try_from(rows) {
+            Ok(0) | Err(_) => None,
+            Ok(rows) => Some(self.afford(rows).await?),
+        };
         let change = move |tables: &mut super::index::Tables<'_>| {
             decisions.iter().try_for_each(|(row, decision)| tables.decide(decision, row.as_deref())).map(Ok)
         };

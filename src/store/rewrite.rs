@@ -1,10 +1,10 @@
 //! Volumes that leave the store: empty ones are removed, and sparse ones emptied first, while reads go on.
 //!
 //! A volume is *sparse* when much of its file is not needed: many small files went that shared pages, or the file
-//! system cannot give blocks of a file back ([`super::holes`]). Its blobs are copied to other volumes, chunk by chunk and no
-//! faster than the operator allows. A copy begins as a row of `moves`, and when it is on the disk one transaction gives the
-//! blob its new place and dooms the old chunks, which stay for as long as somebody reads them. Unfinished files are left
-//! where they are; the volume goes after they have.
+//! system cannot give blocks of a file back ([`super::holes`]). Its blobs are copied to other volumes, chunk by chunk
+//! and no faster than the operator allows. A copy begins as a row of `moves`, and when it is on the disk one
+//! transaction gives the blob its new place and dooms the old chunks, which stay for as long as somebody reads them.
+//! Unfinished files are left where they are; the volume goes after they have.
 //!
 //! A volume that is *empty* leaves in this order: nothing new goes to it (`retiring`), the index forgets it in a
 //! transaction that looks whether something in it is named, its writer ends and its file is closed, and the file is
@@ -29,8 +29,9 @@ use super::error::StoreError;
 use super::index::{Tables, reads};
 use super::open::Store;
 use super::records::{BlobId, BlobRow};
+use super::reservation::Want;
 use super::settings::{SPARSE, SPARSE_LEAST, VOLUME_BASE, chunks_of};
-use super::volume::{Volume, Want};
+use super::volume::Volume;
 use crate::model::Sha256;
 
 /// What became of a sparse volume.
@@ -48,8 +49,8 @@ impl Store {
     /// Empties the sparsest volume, if one is sparse, and removes volumes that are empty.
     ///
     /// # Errors
-    /// [`StoreError::NoSpace`] where there is no room for a copy; else if something cannot be read or written. What was not
-    /// copied stays where it is.
+    /// [`StoreError::NoSpace`] where there is no room for a copy; else if something cannot be read or written. What
+    /// was not copied stays where it is.
     pub async fn rewrite(&self) -> Result<Option<Rewritten>, StoreError> {
         self.0.check_open()?;
         self.remove_empty().await?;

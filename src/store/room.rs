@@ -1,10 +1,10 @@
 //! Making room: what goes when the bound is reached, or when an operator says so.
 //!
 //! Whoever needs room and finds none has something go first. One at a time does that, and takes what it has made
-//! before others do. What is to go is chosen from one look at the index ([`crate::policy::evict`]); nothing goes if all that can go
-//! would not be enough. The index forgets files and blobs in transactions that look again whether somebody has begun to read
-//! or pinned them; then their volumes remove the chunks, and give the blocks back to the disk. After [`ROOM_WAIT`] whoever
-//! waits is told that there is no room, while what was begun goes on.
+//! before others do. What is to go is chosen from one look at the index ([`crate::policy::evict`]); nothing goes if
+//! all that can go would not be enough. The index forgets files and blobs in transactions that look again whether
+//! somebody has begun to read or pinned them; then their volumes remove the chunks, and give the blocks back to the
+//! disk. After [`ROOM_WAIT`] whoever waits is told that there is no room, while what was begun goes on.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::Taken;
 use super::error::StoreError;
 use super::index::evictions::{self, Candidates, Gone, Subject, Victim};
 use super::index::reads;
 use super::open::Store;
 use super::records::BlobId;
-use super::settings::{EVICT_ROWS, EVICT_SHARE, ROOM_WAIT, STEP, weight_of};
-use super::volume::{Claim, Reservation, Want};
+use super::reservation::{Claim, Reservation, Want};
+use super::settings::{EVICT_ROWS, EVICT_SHARE, ROOM_WAIT, STEP, weight, weight_of};
 use super::volumes::Refused;
 use crate::model::{EntryKey, Sha256, Timestamp};
 use crate::policy::evict::{Candidate, MOST_USES, Reason, Standing, evict};
@@ -91,8 +92,8 @@ struct Chosen {
 }
 
 impl Store {
-    /// Room in a volume; usually without blocking, but a new volume is created on a thread for that, and where the bound
-    /// is reached something goes first.
+    /// Room in a volume; usually without blocking, but a new volume is created on a thread for that, and where the
+    /// bound is reached something goes first.
     pub(super) async fn reserve(&self, want: Want) -> Result<Reservation, StoreError> {
         if let Some(reserved) = self.0.volumes.choose(want) {
             return Ok(reserved);
@@ -152,21 +153,24 @@ impl Store {
         }
     }
 
-    /// Room for `bytes` more of the index.
-    pub(super) async fn afford(&self, bytes: u64) -> Result<(), StoreError> {
-        let missing = || -> Result<u64, StoreError> {
-            let budget = &self.0.budget;
-            Ok(budget.used()?.saturating_add(bytes).saturating_sub(budget.limit()))
+    /// Lets a transaction of the index add a row of `bytes`, and has something go first where that is needed. What is
+    /// returned is held until it is over.
+    pub(super) async fn afford(&self, bytes: usize) -> Result<Taken, StoreError> {
+        let wanted = weight(bytes);
+        let take = || -> Result<Result<Taken, u64>, StoreError> {
+            let taken = self.0.budget.take(wanted)?;
+            let missing = wanted - taken.bytes;
+            Ok(if missing == 0 { Ok(taken) } else { Err(missing) })
         };
-        if missing()? == 0 {
-            return Ok(());
+        if let Ok(taken) = take()? {
+            return Ok(taken);
         }
         self.within_wait(async {
             let _alone = self.0.making_room.lock().await;
             for _ in 0..ROUNDS {
-                match missing()? {
-                    0 => return Ok(()),
-                    missing => self.make_room(missing).await?,
+                match take()? {
+                    Ok(taken) => return Ok(taken),
+                    Err(missing) => self.make_room(missing).await?,
                 }
             }
             Err(StoreError::NoSpace)
@@ -181,7 +185,8 @@ impl Store {
         tokio::time::timeout(ROOM_WAIT, work).await.unwrap_or(Err(StoreError::NoSpace))
     }
 
-    /// Has `missing` bytes on disk go, and some more so that the next one need not look again; nothing if that cannot be had.
+    /// Has `missing` bytes on disk go, and some more so that the next one need not look again; nothing if that cannot
+    /// be had.
     async fn make_room(&self, missing: u64) -> Result<(), StoreError> {
         let need = missing.max(self.0.budget.limit() / EVICT_SHARE);
         let chosen = self.choose(need, Timestamp::now()).await?;
@@ -202,8 +207,8 @@ impl Store {
         Ok(chosen.victims.into_iter().map(Going::from).collect())
     }
 
-    /// Has files go until all files take no more than `to` bytes, or than the bound, or nothing more can go. Tells `each`
-    /// what goes. Waits until it has left the disk.
+    /// Has files go until all files take no more than `to` bytes, or than the bound, or nothing more can go. Tells
+    /// `each` what goes. Waits until it has left the disk.
     ///
     /// # Errors
     /// If the index cannot be read or written.
@@ -230,8 +235,9 @@ impl Store {
         Ok(pruned)
     }
 
-    /// What is done every so often: files go that are too many because the bound is another than before, or because the index
-    /// has grown, and volumes are emptied of which much is not needed. Whether all files are within the bound then.
+    /// What is done every so often: files go that are too many because the bound is another than before, or because
+    /// the index has grown, and volumes are emptied of which much is not needed. Whether all files are within the
+    /// bound then.
     ///
     /// # Errors
     /// If something cannot be read or written.

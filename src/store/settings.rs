@@ -78,6 +78,9 @@ pub(super) const EVICT_SHARE: u64 = 64;
 /// How long a fill waits for room to be made; clients give up after 10 s.
 pub(super) const ROOM_WAIT: Duration = Duration::from_secs(5);
 
+/// Bytes that the index keeps free for an entry of bytes that are held already.
+pub(super) const ENTRY: usize = 2000;
+
 /// Blobs and unfinished files that go in one transaction.
 pub(super) const EVICT_ROWS: usize = 256;
 

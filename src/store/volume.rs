@@ -19,9 +19,10 @@ use super::handle::Handle;
 use super::holes::Holes;
 use super::index::queue::Notifier;
 use super::mapping::{Mapping, Slice};
-use super::offsets::{self, Offsets, Table};
+use super::offsets::{LARGE, Offsets, Table};
 use super::records::BlobId;
-use super::settings::{CHUNK, QUEUE_BYTES, VOLUME_BASE, weight, weight_of};
+use super::reservation::{Claim, Expected, Want};
+use super::settings::{CHUNK, QUEUE_BYTES, VOLUME_BASE};
 use super::writer::{Message, Write, Writer};
 
 /// Pages of a volume that are neither chunks nor free: trees, the allocator's state, what the last commits freed.
@@ -46,10 +47,8 @@ pub(super) struct Volume {
     held: AtomicU64,
     /// What they take on disk at most.
     weight: AtomicU64,
-    /// Bytes that running fills still expect to write.
-    reserved: AtomicU64,
-    /// What those will take on disk at most.
-    reserved_weight: AtomicU64,
+    /// What running fills still expect to write.
+    expected: Expected,
     /// Whether it takes no further blob: it is being emptied, or removed.
     retiring: AtomicBool,
     /// Blobs that the writer waits to remove until nobody holds them.
@@ -93,8 +92,7 @@ impl Volume {
             budget,
             held: AtomicU64::new(held.bytes),
             weight: AtomicU64::new(held.weight),
-            reserved: AtomicU64::new(0),
-            reserved_weight: AtomicU64::new(0),
+            expected: Expected::default(),
             retiring: AtomicBool::new(false),
             doomed: AtomicUsize::new(0),
             waiting: Arc::new(Semaphore::new(QUEUE_BYTES)),
@@ -112,7 +110,12 @@ impl Volume {
 
     /// What counts against the size of a volume: what it holds and what it will.
     pub(super) fn load(&self) -> u64 {
-        self.held.load(Ordering::Relaxed).saturating_add(self.reserved.load(Ordering::Relaxed))
+        self.held_bytes().saturating_add(self.expected.bytes())
+    }
+
+    /// What running fills still expect to write.
+    pub(super) fn expected(&self) -> &Expected {
+        &self.expected
     }
 
     /// Bytes of all chunks.
@@ -127,12 +130,12 @@ impl Volume {
 
     /// The same of what it holds and will hold.
     pub(super) fn heavy(&self) -> u64 {
-        self.weight().saturating_add(self.reserved_weight.load(Ordering::Relaxed))
+        self.weight().saturating_add(self.expected.weight())
     }
 
     /// Whether anybody is about to write to it.
     pub(super) fn is_reserved(&self) -> bool {
-        self.reserved.load(Ordering::Relaxed) + self.reserved_weight.load(Ordering::Relaxed) > 0
+        self.expected.bytes() + self.expected.weight() > 0
     }
 
     pub(super) fn set_held(&self, held: Held) {
@@ -145,20 +148,28 @@ impl Volume {
         fs::metadata(self.handle.path()).map_or(0, |m| blocks(&m))
     }
 
-    /// By how much its file may still grow for what it will hold and `more`.
-    pub(super) fn growth(&self, more: u64) -> u64 {
+    /// By how much its file may still grow for what it will hold.
+    pub(super) fn growth(&self) -> u64 {
         let blocks = self.blocks();
-        let base = VOLUME_BASE.saturating_sub(blocks);
-        let coming = self.reserved_weight.load(Ordering::Relaxed).saturating_add(more);
-        coming.saturating_sub(self.inside(blocks)).saturating_add(base)
+        let coming = self.expected.weight().saturating_sub(self.inside(blocks, false));
+        coming.saturating_add(VOLUME_BASE.saturating_sub(blocks))
     }
 
-    /// Blocks that free pages have, and that new chunks can take. Where blocks are given back, few have, and nobody
-    /// knows whether those lie together.
-    fn inside(&self, blocks: u64) -> u64 {
-        match self.gives_back() {
-            true => 0,
-            false => blocks.saturating_sub(self.weight().saturating_add(VOLUME_BASE)),
+    /// By how much more it may grow for a blob.
+    pub(super) fn growth_for(&self, want: Want) -> u64 {
+        let coming = self.expected.weight();
+        let inside = self.inside(self.blocks(), want.is_small());
+        coming.saturating_add(want.weight).saturating_sub(inside) - coming.saturating_sub(inside)
+    }
+
+    /// Blocks that free pages have and new chunks can take. Where blocks are given back, only pages keep theirs that
+    /// small chunks have shared; such chunks can take half of them, as nobody knows how many lie together.
+    fn inside(&self, blocks: u64, is_small: bool) -> u64 {
+        let free = blocks.saturating_sub(self.weight().saturating_add(VOLUME_BASE));
+        match (self.gives_back(), is_small) {
+            (false, _) => free,
+            (true, true) => free / 2,
+            (true, false) => 0,
         }
     }
 
@@ -170,9 +181,9 @@ impl Volume {
         self.holes.are_known()
     }
 
-    /// What a transaction may add that writes chunks of `weight` at most.
-    pub(super) fn allowance(&self, weight: u64) -> io::Result<Allowance> {
-        let inside = self.inside(self.blocks());
+    /// What a transaction may add whose chunks weigh so much, all of them small or not.
+    pub(super) fn allowance(&self, weight: u64, is_small: bool) -> io::Result<Allowance> {
+        let inside = self.inside(self.blocks(), is_small);
         let taken = self.budget.take(weight.saturating_sub(inside))?;
         Ok(Allowance { bytes: inside.saturating_add(taken.bytes), _taken: taken })
     }
@@ -220,7 +231,7 @@ impl Volume {
 
     /// Learns where the file has a chunk that is never written again, whose bytes redb has just given.
     pub(super) fn locate(&self, table: &Table, id: BlobId, index: u32, bytes: &[u8]) {
-        if bytes.len() < offsets::LARGE {
+        if bytes.len() < LARGE {
             return;
         }
         if let Some(at) = self.offsets.noted(id, index)
@@ -358,93 +369,4 @@ pub(super) struct Allowance {
     /// How much its chunks may weigh.
     pub(super) bytes: u64,
     _taken: Taken,
-}
-
-/// For what room is wanted.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Want {
-    /// Bytes, as far as known.
-    pub bytes: u64,
-    /// What they take on disk at most.
-    pub weight: u64,
-}
-
-impl Want {
-    /// A blob of so many bytes.
-    pub(super) fn blob(bytes: u64) -> Self {
-        // Not nothing, so that the volume is seen to be wanted.
-        Self { bytes, weight: weight_of(bytes).max(1) }
-    }
-}
-
-/// Room that a volume keeps for one fill.
-pub(super) struct Reservation {
-    volume: Arc<Volume>,
-    bytes: AtomicU64,
-    weight: AtomicU64,
-}
-
-impl Reservation {
-    pub(super) fn new(volume: Arc<Volume>, want: Want) -> Self {
-        volume.reserved.fetch_add(want.bytes, Ordering::Relaxed);
-        volume.reserved_weight.fetch_add(want.weight, Ordering::Relaxed);
-        Self { volume, bytes: AtomicU64::new(want.bytes), weight: AtomicU64::new(want.weight) }
-    }
-
-    pub(super) fn volume(&self) -> &Arc<Volume> {
-        &self.volume
-    }
-
-    /// Room for a chunk of `len` bytes, out of what is kept; `None` if that is not enough.
-    pub(super) fn claim(&self, len: usize) -> Option<Claim> {
-        let weight = weight(len);
-        let take = |left: u64| left.checked_sub(weight);
-        self.weight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
-        Some(Claim { volume: self.volume.clone(), weight })
-    }
-
-    /// How much more must be kept, so that a chunk of `len` bytes can be claimed.
-    pub(super) fn lacks(&self, len: usize) -> u64 {
-        weight(len).saturating_sub(self.weight.load(Ordering::Relaxed))
-    }
-
-    /// Keeps more.
-    pub(super) fn extend(&self, weight: u64) {
-        self.volume.reserved_weight.fetch_add(weight, Ordering::Relaxed);
-        self.weight.fetch_add(weight, Ordering::Relaxed);
-    }
-
-    /// Gives back up to `bytes` of it.
-    pub(super) fn release(&self, bytes: u64) {
-        let before = self
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
-        let released = before.unwrap_or(0).min(bytes);
-        self.volume.reserved.fetch_sub(released, Ordering::Relaxed);
-    }
-
-    /// Gives back all of it.
-    pub(super) fn end(&self) {
-        self.release(u64::MAX);
-        let left = self.weight.swap(0, Ordering::Relaxed);
-        self.volume.reserved_weight.fetch_sub(left, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Room for one chunk, until it is written, or is not.
-pub(super) struct Claim {
-    volume: Arc<Volume>,
-    weight: u64,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.volume.reserved_weight.fetch_sub(self.weight, Ordering::Relaxed);
-    }
 }

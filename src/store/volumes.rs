@@ -8,8 +8,9 @@ use super::disk::Disk;
 use super::error::{StoreError, classify};
 use super::handle::Handle;
 use super::offsets::Offsets;
+use super::reservation::{Reservation, Want};
 use super::settings::{Shares, VOLUME_BASE, VOLUME_LEAST, VOLUMES};
-use super::volume::{Neighbours, Reservation, Volume, Want};
+use super::volume::{Neighbours, Volume};
 
 /// The volumes of a store.
 pub(super) struct Volumes {
@@ -87,8 +88,7 @@ impl Volumes {
         // Whoever holds this for long is about to create a volume, and async callers do not wait for that here.
         let current = self.current.try_lock().ok()?;
         let volume = self.read().get(&(*current)?).filter(|volume| self.takes(volume, want)).cloned()?;
-        let more = volume.growth(want.weight) - volume.growth(0);
-        (more <= self.left().ok()?).then(|| Reservation::new(volume, want))
+        (volume.growth_for(want) <= self.left().ok()?).then(|| Reservation::new(volume, want))
     }
 
     /// Keeps room for a blob in the current volume, or else in the first that has it, or in a new one. That volume
@@ -102,8 +102,7 @@ impl Volumes {
             more <= left
         };
         let fitting = self.fitting(*current, want);
-        let found =
-            fitting.into_iter().find(|volume| affordable(volume.growth(want.weight) - volume.growth(0)));
+        let found = fitting.into_iter().find(|volume| affordable(volume.growth_for(want)));
         let volume = match found {
             Some(volume) => volume,
             // What is there must not be kept from being read because there is no volume to write to.
@@ -123,8 +122,8 @@ impl Volumes {
         // So that two do not take the same room.
         let _current = self.current();
         let left = self.left().map_err(Refused::Store)?;
-        let volume = reserved.volume();
-        match (volume.growth(weight) - volume.growth(0)).saturating_sub(left) {
+        let more = Want { bytes: 0, weight };
+        match reserved.volume().growth_for(more).saturating_sub(left) {
             0 => Ok(reserved.extend(weight)),
             missing => Err(Refused::Full(missing)),
         }
@@ -137,7 +136,7 @@ impl Volumes {
 
     /// What all files will take when everything is written for which room is kept.
     pub(super) fn projected(&self) -> Result<u64, StoreError> {
-        let coming: u64 = self.read().values().map(|volume| volume.growth(0)).sum();
+        let coming: u64 = self.read().values().map(|volume| volume.growth()).sum();
         Ok(self.budget.used()?.saturating_add(coming))
     }
 

@@ -13,9 +13,11 @@ use super::blob::Blob;
 use super::chunks::{self, Chunk};
 use super::error::StoreError;
 use super::handle::Handle;
+use super::offsets::LARGE;
 use super::records::BlobId;
+use super::reservation::Claim;
 use super::settings::{BATCH_BYTES, REMOVE_CHUNKS, weight};
-use super::volume::{Allowance, Claim, Neighbours, Volume};
+use super::volume::{Neighbours, Volume};
 
 /// After a removal failed, nothing is removed for this long; after each further failure twice as long as before.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -154,7 +156,11 @@ impl Writer {
         there.into_iter().for_each(|write| drop(write.reply.send(Ok(()))));
         let wanted = batch.iter().map(|write| write.len as u64).sum();
         let heavy = batch.iter().map(|write| weight(write.len)).sum();
-        let (room, allowance) = match volume.upgrade().map(|volume| self.room(&volume, wanted, heavy)) {
+        let is_small = batch.iter().all(|write| write.len < LARGE);
+        let room = volume.upgrade().map(|volume| -> Result<_, StoreError> {
+            Ok((self.room(&volume, wanted)?, volume.allowance(heavy, is_small)?))
+        });
+        let (room, allowance) = match room {
             Some(Ok((room, allowance))) => (room, Some(allowance)),
             Some(Err(e)) => return refuse(batch, &e),
             None => (u64::MAX, None),
@@ -192,16 +198,15 @@ impl Writer {
         }
     }
 
-    /// Bytes that fit on the disk, and what the bound of the store allows. Where the former matters, redb is made to cut
-    /// the holes off the end of the file first, which it does when it closes; else it would put chunks there while pages
-    /// that have a place on the disk are free.
-    fn room(&self, volume: &Volume, wanted: u64, heavy: u64) -> Result<(u64, Allowance), StoreError> {
+    /// Bytes that fit on the disk. Where that matters, redb is made to cut the holes off the end of the file first, which
+    /// it does when it closes; else it would put chunks there while pages that have a place on the disk are free.
+    fn room(&self, volume: &Volume, wanted: u64) -> Result<u64, StoreError> {
         let room = volume.room()?;
         if room.sure() >= wanted || room.possible() == room.sure() {
-            return Ok((room.sure(), volume.allowance(heavy)?));
+            return Ok(room.sure());
         }
         self.handle.recover()?;
-        Ok((volume.room()?.sure(), volume.allowance(heavy)?))
+        Ok(volume.room()?.sure())
     }
 
     /// Up to `most` doomed blobs that nobody holds.

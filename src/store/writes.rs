@@ -11,9 +11,9 @@ use super::error::{Failure, StoreError};
 use super::index::{Tables, reads};
 use super::open::Store;
 use super::records::{PartialRecord, PartialRow};
+use super::reservation::{Reservation, Want};
 use super::selector::Selector;
-use super::settings::{PAGE_ROWS, STEP, USES_MAX, weight_of};
-use super::volume::{Reservation, Want};
+use super::settings::{ENTRY, PAGE_ROWS, STEP, USES_MAX, weight_of};
 use super::volumes::Refused;
 use crate::model::{Commit, Entry, EntryKey, HubRoot, RefKey, Sha256, Timestamp};
 
@@ -274,6 +274,7 @@ impl Store {
         equivalents: &[HubRoot],
     ) -> Result<Arc<Entry>, CommitError> {
         self.0.check_open()?;
+        let _taken = self.afford(ENTRY).await?;
         let (key, equivalents) = (key.clone(), equivalents.to_vec());
         self.0.queue.change(move |tables| tables.link(&key, &entry, &equivalents)).await
     }

@@ -95,8 +95,8 @@ impl Kept {
     }
 }
 
-/// Everything that can go at `now` but for what is `in_use` or `spared`: blobs of which no file is kept, and unfinished files.
-/// A row that cannot be read is no candidate.
+/// Everything that can go at `now` but for what is `in_use` or `spared`: blobs of which no file is kept, and
+/// unfinished files. A row that cannot be read is no candidate.
 pub(in crate::store) fn candidates(
     db: &Database,
     now: Timestamp,

@@ -1,8 +1,8 @@
 //! Blobs that go from one volume to another, and volumes that leave the store.
 //!
-//! The chunks of the copy are named by a row of `moves` from before the first of them is written. The transaction that
-//! gives the blob its new place takes that row away and dooms the old chunks; a start that finds such a row dooms what it
-//! names.
+//! The chunks of the copy are named by a row of `moves` from before the first of them is written. The transaction
+//! that gives the blob its new place takes that row away and dooms the old chunks; a start that finds such a row
+//! dooms what it names.
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
@@ -20,8 +20,8 @@ impl Tables<'_> {
         Ok(id)
     }
 
-    /// The copy is whole and on disk: from now on the blob has its place. Whether that was so still: the blob may have gone,
-    /// or have been stored anew, and then the copy is doomed.
+    /// The copy is whole and on disk: from now on the blob has its place. Whether that was so still: the blob may
+    /// have gone, or have been stored anew, and then the copy is doomed.
     pub(in crate::store) fn end_move(
         &mut self,
         sha: &Sha256,

@@ -99,13 +99,12 @@ async fn a_disk_that_stops_at_any_sync_loses_nothing_acknowledged() {
 
 /// Fills and removes until a volume is sparse.
 async fn make_sparse(store: &Store) {
-    for i in 0..16_u64 {
+    for i in 0..3_u64 {
         fill(store, &key(&format!("file-{i}")), &pattern(i, CHUNK + 100)).await.unwrap();
     }
-    for i in (0..16_u64).filter(|i| i % 4 > 0) {
-        let select = Selector { path: Some(format!("file-{i}")), ..Selector::default() };
-        store.remove(&select).await.unwrap();
-    }
+    fill(store, &key("large"), &pattern(9, 12 * CHUNK)).await.unwrap();
+    let select = Selector { path: Some("large".into()), ..Selector::default() };
+    store.remove(&select).await.unwrap();
     removed_but(store, 0).await;
 }
 
@@ -119,9 +118,9 @@ async fn stop(faults: &Faults) {
 
 /// A volume is emptied and removed, and then something goes for want of room.
 async fn give_space_back(store: &Store) -> Result<(), StoreError> {
-    assert_eq!(store.rewrite().await?.map(|rewritten| rewritten.blobs), Some(4));
+    assert_eq!(store.rewrite().await?.map(|rewritten| rewritten.blobs), Some(3));
     store.rewrite().await?;
-    store.prune(Some(4 << 20), Timestamp::now(), drop).await?;
+    store.prune(Some(3 << 20), Timestamp::now(), drop).await?;
     Ok(())
 }
 
@@ -145,7 +144,7 @@ async fn a_disk_that_stops_while_space_is_given_back_loses_nothing() {
 
         let store = open(&dir);
         let found = check(&store);
-        assert!(found.len() <= 4 && (found.len() >= 2 || !stopped || syncs > 8), "sync {syncs}: {found:?}");
+        assert!(found.len() <= 3 && (found.len() == 3 || syncs > 8), "sync {syncs}: {found:?}");
         removed_but(&store, 0).await;
         let sizes: u64 = found.values().map(|sha| store.blob(sha).unwrap().unwrap().size).sum();
         assert_eq!(held(&store), sizes, "sync {syncs}: chunks that nobody names");
@@ -155,6 +154,7 @@ async fn a_disk_that_stops_while_space_is_given_back_loses_nothing() {
         store.close().await;
         if !stopped {
             assert!(syncs > 20, "the work needs more syncs than {syncs}");
+            assert!(found.len() < 3, "something went for want of room: {found:?}");
             break;
         }
         syncs += 1;
