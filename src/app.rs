@@ -6,6 +6,7 @@
 mod audit;
 mod core;
 mod heap;
+mod house;
 mod lent;
 mod lines;
 mod logs;
@@ -52,7 +53,7 @@ use crate::policy::access::Book;
 use crate::policy::{Asker, Denial};
 use crate::proxy::{Forwarding, Frozen, Handled, Keeper, Proxy};
 use crate::remote_settings::Undeliverable;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Spared, Store, StoreError};
 use crate::upstream;
 
 /// What is told to whoever started the program once clients can connect.
@@ -209,6 +210,8 @@ struct Service {
     reloading: JoinHandle<()>,
     watching: Vec<JoinHandle<()>>,
     audit: Option<Audit>,
+    /// What a lock pins that is served.
+    _spared: Option<Spared>,
 }
 
 // The operators' door serves answers that are complete in memory, and a few streams of events; a few collectors of
@@ -223,7 +226,6 @@ const OPERATOR_LIMITS: listen::Limits = listen::Limits {
 /// How long a server waits for whoever owns the directory: a command, or an owner that was started for one.
 const OWNER_PATIENCE: Duration = Duration::from_secs(2);
 const OWNER_POLL: Duration = Duration::from_millis(50);
-const HOUSEKEEPING: Duration = Duration::from_secs(600);
 const OPERATOR_DRAIN: Duration = Duration::from_secs(1);
 
 impl Service {
@@ -293,6 +295,8 @@ impl Service {
             telemetry: telemetry.clone(),
         };
         let reloading = tokio::spawn(reload.run(calls));
+        let remote = mirror.as_ref().map(|mirror| Arc::clone(&mirror.remote));
+        let locked = frozen.clone();
         let door = Door::new(store.clone(), telemetry.clone(), admin.hosts, mirror.clone(), keeper);
         let door = Arc::new(door);
         let proxy =
@@ -301,8 +305,14 @@ impl Service {
 
         let bound = control::bind(&config.store.dir, &runtime_dirs()).map_err(Error::Control)?;
         let control = tokio::spawn(control::serve(bound, context, None));
-        let housekeeping = tokio::spawn(keep_house(store.clone(), config.cache.entitlement.last_known_for));
+        let grants_for = config.cache.entitlement.last_known_for;
+        let housekeeping = tokio::spawn(house::keep(store.clone(), remote, grants_for));
         let scrubbing = tokio::spawn(scrubber.run());
+        let pinned = |frozen: &Arc<Frozen>| {
+            let frozen = Arc::clone(frozen);
+            store.spare(move |key| frozen.pins(key))
+        };
+        let spared = locked.as_ref().map(pinned);
         let watching = watcher.map_or_else(Vec::new, |watcher| {
             vec![
                 tokio::spawn(Arc::clone(&watcher).run()),
@@ -351,6 +361,7 @@ impl Service {
             reloading,
             watching,
             audit,
+            _spared: spared,
         })
     }
 
@@ -474,26 +485,6 @@ async fn stop(task: JoinHandle<()>) {
     task.abort();
     // Being aborted is an error only to those who did not ask for it.
     let _ = task.await;
-}
-
-/// Lets go of what has expired, now and every so often.
-async fn keep_house(store: Store, grants_for: Duration) {
-    let mut every = tokio::time::interval(HOUSEKEEPING);
-    loop {
-        every.tick().await;
-        let now = Timestamp::now();
-        let oldest = u64::try_from(grants_for.as_millis()).unwrap_or(u64::MAX);
-        if let Err(error) = store.expire_grants(Timestamp(now.0.saturating_sub(oldest))).await {
-            tracing::warn!(%error, "what callers were granted long ago cannot be removed");
-        }
-        match store.expire(now).await {
-            Ok(expired) if expired.partials > 0 => {
-                tracing::info!(partials = expired.partials, "unfinished files have expired");
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "what has expired cannot be removed"),
-        }
-    }
 }
 
 async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {

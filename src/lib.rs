@@ -67,7 +67,7 @@
 //!   beforehand; each digest is a **promise** with a **promiser**.
 //! - **Entry** ([`model::Entry`]): the index record of a file whose bytes are durable. Its **standing** is *verified*
 //!   (a promise was compared) or *recorded* (nobody promised anything).
-//! - **Access** ([`model::Access`]): who may read an entry: *public* by the hub's word, *shared* by the operator's, or
+//! - **Openness** ([`model::Openness`]): who may read an entry: *public* by the hub's word, *shared* by the operator's, or
 //!   *restricted*. A **grant** ([`cache::Entitled`]) is the hub's word that one caller may ([`policy::Entitlement`]).
 //! - **Blob** ([`store::Blob`]): bytes, named by their SHA-256, in **chunks** inside a **volume**.
 //! - **Question** ([`model::Question`]): what a hub's API is asked about a repository, in one spelling.
@@ -103,6 +103,8 @@
 //!   weights that runs it.
 //! - **Part** ([`model::LockedPart`]): bytes of Remote Settings that a lock pins: a snapshot, a chain, what a server says of
 //!   itself. It is kept as a file under its digest, beside the state that is told to clients.
+//! - **Pin** ([`model::Pin`]): that somebody keeps a revision, what for, and until when. **To go** ([`policy::evict`]): to be
+//!   removed for want of room; a blob's **rank** for that is its queue, since when, and how often it was used.
 //! - **Fault** ([`faults::Fault`]): what goes wrong with an answer because a **rule** wants it. The **spoiler**
 //!   ([`faults::Spoiler`]) stands before a server and makes it so; it has no store.
 //! - **Throttle** ([`throttle::Throttle`]): a line that carries so many bytes a second, on which clients take **turns**.
@@ -137,7 +139,9 @@
 //! 16. Nothing of a bundle is taken before all of it was looked at; nothing of it is served to the end before it was hashed.
 //! 17. A credential of this server is no part of a request behind the keeper; a credential of a hub is never compared with
 //!     the book. Nothing of a request is looked at before it is known who makes it.
-//! 18. One process has a data directory open, and all others ask it. One that spoils answers is never it.
+//! 18. All files of the data directory take no more blocks than the bound. What is pinned, held, served from a lock, or read
+//!     does not go.
+//! 19. One process has a data directory open, and all others ask it. One that spoils answers is never it.
 
 pub mod admin;
 pub mod app;

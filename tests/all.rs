@@ -69,6 +69,7 @@ mod scripted_hub;
 mod scrub;
 mod seeing;
 mod sources;
+mod space;
 #[cfg(feature = "real-clients")]
 mod whole_loads;
 mod xet;

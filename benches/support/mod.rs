@@ -52,7 +52,7 @@ pub fn entry(bytes: &[u8]) -> Entry {
         standing: Standing::Recorded,
         stored_at: then,
         checked_at: then,
-        access: hubcache::model::Access::Public { confirmed_at: then },
+        access: hubcache::model::Openness::Public { confirmed_at: then },
     }
 }
 

@@ -139,6 +139,6 @@ fn entry(content: Content) -> Entry {
         standing: Standing::Verified,
         stored_at: now,
         checked_at: now,
-        access: hubcache::model::Access::Public { confirmed_at: now },
+        access: hubcache::model::Openness::Public { confirmed_at: now },
     }
 }

@@ -170,7 +170,11 @@ impl Door {
     }
 
     fn metrics(&self) -> Response<Body> {
-        self.telemetry.set_cache_bytes(self.store.usage().disk_bytes);
+        let usage = self.store.usage();
+        self.telemetry.set_cache_bytes(usage.disk_bytes, usage.limit_bytes);
+        for (why, files, disk_bytes) in self.store.evicted() {
+            self.telemetry.set_evicted(why, files, disk_bytes);
+        }
         let mut response = text(StatusCode::OK, self.telemetry.render());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
         response

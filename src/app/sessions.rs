@@ -83,6 +83,8 @@ impl Sessions {
         };
         let SessionAsked { lock, file, records, .. } = opening.asked;
         let frozen = Frozen::new(lock, &file, &self.dir, Freezing::Run { records });
+        let pinned = Arc::clone(&frozen);
+        let _spared = self.core.cache.store().spare(move |key| pinned.pins(key));
         let proxy = self.proxy(Arc::clone(&frozen), records, door.speaks.is_some());
         let handler = move |request, peer, arrival| {
             let proxy = Arc::clone(&proxy);

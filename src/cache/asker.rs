@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Access, Expectation, Secret, Timestamp};
+use crate::model::{Expectation, Openness, Secret, Timestamp};
 
 /// Who asks a hub for a file.
 #[derive(Clone, Debug)]
@@ -38,11 +38,11 @@ impl Asker {
     }
 
     /// Who may read what the hub gave to this one at `now`.
-    pub(super) fn access(&self, now: Timestamp) -> Access {
+    pub(super) fn access(&self, now: Timestamp) -> Openness {
         match self {
-            Self::Anyone => Access::Public { confirmed_at: now },
-            Self::Operator(_) => Access::Shared,
-            Self::Caller(..) => Access::Restricted,
+            Self::Anyone => Openness::Public { confirmed_at: now },
+            Self::Operator(_) => Openness::Shared,
+            Self::Caller(..) => Openness::Restricted,
         }
     }
 

@@ -13,7 +13,7 @@ use super::checks::{Checked, shared};
 use super::{Cache, Fetcher, Settings};
 use crate::hub::{Withdrawn, withdrawn};
 use crate::model::{
-    Access, Commit, Entry, EntryKey, Expectation, Hub, Repo, Resource, Revision, Secret, Timestamp,
+    Commit, Entry, EntryKey, Expectation, Hub, Openness, Repo, Resource, Revision, Secret, Timestamp,
 };
 use crate::policy::{Entitlement, ModelPattern, Unasked, is_for_all};
 use crate::store::{GrantRecord, StoreError};
@@ -236,7 +236,7 @@ impl Cache {
             // What is public and not due says nothing new.
             let is_news = self.grants.rules.is_due(subject.hub, entry.access, at);
             if is_news
-                && let Err(error) = self.store.set_access(&key, Access::Public { confirmed_at: at }).await
+                && let Err(error) = self.store.set_access(&key, Openness::Public { confirmed_at: at }).await
             {
                 tracing::warn!(%error, file = %subject, "that a file is public cannot be stored");
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Cache;
 use super::settled::absence_key;
 use crate::model::{
-    Access, Document, Entry, EntryKey, Expectation, Hub, Question, RefKey, Resource, Revision, Timestamp,
+    Document, Entry, EntryKey, Expectation, Hub, Openness, Question, RefKey, Resource, Revision, Timestamp,
     Topic,
 };
 use crate::policy::Held;
@@ -260,7 +260,7 @@ impl Cache {
     /// everybody may read what is held.
     pub(super) fn known(&self, resource: &Resource) -> Option<Arc<Expectation>> {
         let known = self.known.get(&self.key(resource))?;
-        let access = Access::Public { confirmed_at: known.learned_at };
+        let access = Openness::Public { confirmed_at: known.learned_at };
         (!self.entitlement().is_due(resource.hub, access, Timestamp::now())).then_some(known)
     }
 

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::fs::OFlags;
 use tokio::task::JoinHandle;
 
-use crate::model::{Access, Expectation, Promise, Sha256, Standing, Timestamp};
+use crate::model::{Expectation, Openness, Promise, Sha256, Standing, Timestamp};
 use crate::store::{Blob, CHUNK, StoreError};
 use crate::verify::{self, Digester, Digests, Flaw, Verdict};
 
@@ -28,7 +28,7 @@ pub struct Offered {
     /// Since when they are there.
     pub since: Timestamp,
     /// Who may read them, by the word of whoever brings them.
-    pub access: Access,
+    pub access: Openness,
 }
 
 /// Where the bytes of a file are.

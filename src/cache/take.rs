@@ -21,7 +21,7 @@ use super::offered::{NotTaken, Offered, Opened, Source, blocking, joined, judged
 use super::settled::absence_key;
 use crate::hub::api;
 use crate::model::{
-    Access, Commit, Digest, Document, Entry, Expectation, Hub, Promise, Repo, Representation, Resource,
+    Commit, Digest, Document, Entry, Expectation, Hub, Openness, Promise, Repo, Representation, Resource,
     Revision, Sha256, Standing, Timestamp,
 };
 use crate::store::{Blob, CommitError, PartialRecord, StoreError};
@@ -122,7 +122,7 @@ impl Cache {
         &self,
         file: &Resource,
         entry: &Arc<Entry>,
-        access: Access,
+        access: Openness,
     ) -> Result<Arc<Entry>, NotTaken> {
         let both = entry.access.with(access);
         if both != entry.access {
@@ -154,7 +154,7 @@ impl Cache {
         &self,
         file: &Resource,
         expected: &Expectation,
-        access: Access,
+        access: Openness,
     ) -> Result<Option<Arc<Entry>>, NotTaken> {
         let blob = match expected.promises.as_slice() {
             [Promise { digest: Digest::Sha256(sha256), .. }] => Some(*sha256),
@@ -186,7 +186,7 @@ impl Cache {
         let mut expectation = expected.clone();
         expectation.representation.size = Some(opened.size);
         let now = Timestamp::now();
-        let restricted = access == Access::Restricted;
+        let restricted = access == Openness::Restricted;
         let record = PartialRecord { expectation, started_at: now, touched_at: now, restricted };
         let blob = self.store.begin_partial(&key, record).await?;
         let written = async {
@@ -267,7 +267,7 @@ struct Reading {
     /// Whether they were read before.
     is_second: bool,
     /// Who may read them.
-    access: Access,
+    access: Openness,
 }
 
 /// Whether a hub has this digest of a file for its entity tag.
@@ -342,6 +342,8 @@ mod tests {
         let settings = store::Settings {
             dir: dir.join("data"),
             volume_max_bytes: 1 << 30,
+            max_bytes: None,
+            rewrite_rate: 32 << 20,
             cache_bytes: 8 << 20,
             small_cache_bytes: 1 << 20,
             partial_expiry: Duration::from_secs(3600),
@@ -367,7 +369,7 @@ mod tests {
             promises: vec![],
             sha256: None,
             since: Timestamp(0),
-            access: Access::Shared,
+            access: Openness::Shared,
         }
     }
 

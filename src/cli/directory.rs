@@ -15,7 +15,7 @@ use super::{print, reach};
 use crate::admin::control::{Brought, Command, Found, MAX_WANTED, Wanted};
 use crate::cache::{self, Offered, Source};
 use crate::config::Config;
-use crate::model::{Access, Digest, Hub, Standing};
+use crate::model::{Digest, Hub, Openness, Standing};
 use crate::policy::is_for_all;
 use crate::transfer::ModelName;
 use crate::transfer::layout::{Layout, repo_of_folder};
@@ -88,7 +88,7 @@ pub struct Manner {
     /// A lock file is written.
     pub is_pinned: bool,
     /// Who may read what is taken.
-    pub access: Access,
+    pub access: Openness,
 }
 
 /// Says that everybody may read what is taken.
@@ -105,8 +105,8 @@ pub fn shareable_arg() -> Arg {
 }
 
 /// Who may read what is taken, by the arguments of a command.
-pub fn access(matches: &ArgMatches) -> Access {
-    if matches.get_flag(SHAREABLE) { Access::Shared } else { Access::Restricted }
+pub fn access(matches: &ArgMatches) -> Openness {
+    if matches.get_flag(SHAREABLE) { Openness::Shared } else { Openness::Restricted }
 }
 
 /// An import of a directory.
@@ -342,7 +342,7 @@ impl<'a> Import<'a> {
     }
 }
 
-fn found(state: &State, access: Access) -> impl Iterator<Item = Found> + '_ {
+fn found(state: &State, access: Openness) -> impl Iterator<Item = Found> + '_ {
     let name = &state.names[0];
     let revision = state.commit.as_ref().map_or(name.revision.as_str(), |commit| commit.as_str());
     state.files.iter().map(move |(path, place)| Found {

@@ -55,6 +55,8 @@ impl Holdings {
             | Event::Brought(_)
             | Event::Taken(_)
             | Event::Text(_)
+            | Event::Going(_)
+            | Event::Space(_)
             | Event::Explained(_) => {}
         }
     }

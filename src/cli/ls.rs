@@ -36,7 +36,7 @@ Examples:
 
 const JSON_HELP: &str = "\
 Print an array with an object for each file: hub, root, repo, kind, revision, refs, path, size, sha256, class, dtype, standing, \
-state (current or superseded), pinned, superseded_by, superseded_at, drop_at, promises, etag, commit, content_type, stored_at, checked_at, last_used";
+state (current or superseded), pinned, pinned_at, pinned_by, pinned_for, pinned_until, superseded_by, superseded_at, drop_at, promises, etag, commit, content_type, stored_at, checked_at, last_used";
 
 /// The flag that all commands on the data directory have.
 pub fn json_arg(help: &'static str) -> Arg {

@@ -24,6 +24,7 @@ mod owner;
 mod pin;
 mod preload;
 mod print;
+mod prune;
 mod reach;
 mod report;
 mod rm;
@@ -76,6 +77,10 @@ Look at what it holds, while it runs or not:
   hubcache ls
   hubcache show openai-community/gpt2
   hubcache verify
+
+Keep what matters when room is needed, and see what would go:
+  hubcache pin acme/tiny --owner search-team --for 30d
+  hubcache prune --plan --to 100GiB
 
 Bring models here, and pin every byte of them:
   hubcache lock add hf:acme/tiny
@@ -147,6 +152,7 @@ fn command() -> Command {
             history::command(),
             pin::command(pin::PIN),
             pin::command(pin::UNPIN),
+            prune::command(),
             token::command(),
             ca::command(),
             setup::command(),
@@ -175,6 +181,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("history", m)) => history::run(m),
         Some((pin::PIN, m)) => pin::run(pin::PIN, m),
         Some((pin::UNPIN, m)) => pin::run(pin::UNPIN, m),
+        Some((prune::NAME, m)) => prune::run(m),
         Some((token::TOKEN, m)) => token::run(m),
         Some(("ca", m)) => ca::run(m),
         Some(("setup", m)) => setup::run(m),

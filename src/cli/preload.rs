@@ -17,11 +17,12 @@ use super::flags::{self, Scope};
 use super::holdings::{Holdings, held_settings, selector};
 use super::lock;
 use super::ls::json_arg;
+use super::pin;
 use super::reach;
 use super::transfer::{self, Choice, Watcher};
 use crate::admin::control::{self, Selector, Wanted};
 use crate::config::Config;
-use crate::model::{Hub, LockedSettings, Resource};
+use crate::model::{Decided, Hub, LockedSettings, Resource};
 use crate::transfer::lock::Lock;
 use plan::Planned;
 
@@ -162,13 +163,18 @@ fn watcher(quiet: bool, plan: &[Planned]) -> Watcher {
     Watcher::new(quiet, plan::to_come(plan))
 }
 
+/// Whether a revision is pinned for good.
+fn is_locked(decided: &Decided) -> bool {
+    decided.pinned.as_ref().is_some_and(|pin| pin.until.is_none())
+}
+
 /// Pins the revisions of a lock that are not pinned yet.
 pub fn keep(config: &Config, lock: &Lock) -> Result<(), Failure> {
     for (model, locked) in &lock.models {
         let selector = selector(model, locked.kept_at(model));
         let held = Holdings::read(config, control::Command::Ls { selector: selector.clone() })?;
-        if held.files.iter().any(|row| row.decided.pinned_at.is_none()) {
-            reach::execute(config, control::Command::Pin { selector }, |_| {})?;
+        if held.files.iter().any(|row| !is_locked(&row.decided)) {
+            reach::execute(config, pin::locked(selector), |_| {})?;
         }
     }
     lock.settings.as_ref().map_or(Ok(()), |settings| keep_settings(config, settings))
@@ -177,10 +183,10 @@ pub fn keep(config: &Config, lock: &Lock) -> Result<(), Failure> {
 fn keep_settings(config: &Config, settings: &LockedSettings) -> Result<(), Failure> {
     let held = held_settings(config)?;
     for (file, _) in settings.files() {
-        if held.get(&file).is_some_and(|row| row.decided.pinned_at.is_none()) {
+        if held.get(&file).is_some_and(|row| !is_locked(&row.decided)) {
             let (repo, revision) = (Some(file.repo.to_string()), Some(file.revision.as_str().to_owned()));
             let selector = Selector { hub: Some(Hub::Settings), repo, revision, path: None };
-            reach::execute(config, control::Command::Pin { selector }, |_| {})?;
+            reach::execute(config, pin::locked(selector), |_| {})?;
         }
     }
     Ok(())

@@ -121,6 +121,7 @@ pub fn promiser(by: Promiser) -> &'static str {
 pub fn json(row: &Row) -> Value {
     let Row { key, entry, last_used, decided } = row;
     let superseded = decided.superseded.as_ref();
+    let pin = decided.pin(Timestamp::now());
     let class = Class::of(&key.path);
     json!({
         "hub": key.hub,
@@ -139,7 +140,11 @@ pub fn json(row: &Row) -> Value {
         "standing": entry.standing,
         "access": entry.access.as_str(),
         "state": decided.state(),
-        "pinned": decided.pinned_at.is_some(),
+        "pinned": pin.is_some(),
+        "pinned_at": pin.map(|pin| rfc3339(pin.at)),
+        "pinned_by": pin.map(|pin| pin.owner.clone()),
+        "pinned_for": pin.map(|pin| pin.reason.clone()),
+        "pinned_until": pin.and_then(|pin| pin.until).map(rfc3339),
         "superseded_by": superseded.map(|s| s.by.clone()),
         "superseded_at": superseded.map(|s| rfc3339(s.at)),
         "drop_at": superseded.and_then(|s| s.drop_at).map(rfc3339),

@@ -14,7 +14,7 @@ use super::exit::{Exit, Failure, io_failure};
 use super::owner::{self, Asked};
 use crate::admin::control::{
     self, Answer as Held, Brought, Command, Connection, Listed, MAX_BLOBS, Moving, Reference, Reply, Row,
-    Status, Summary,
+    Space, Status, Summary,
 };
 use crate::app;
 use crate::config::Config;
@@ -23,7 +23,7 @@ use crate::model::{
 };
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::{SettingsStatus, Taken};
-use crate::store::{OpenError, Store};
+use crate::store::{Going, OpenError, Store};
 
 // An owner that has just taken the directory opens its socket within moments, and one that is stopping is gone soon.
 const OWNER_PATIENCE: Duration = Duration::from_secs(2);
@@ -66,6 +66,10 @@ pub enum Event {
     Taken(Taken),
     /// What a small file says.
     Text(String),
+    /// Something that goes for want of room, or would.
+    Going(Going),
+    /// How full the data directory is.
+    Space(Space),
     /// What would be answered to a request.
     Explained(Box<Explanation>),
 }
@@ -181,6 +185,8 @@ async fn answer(mut answer: Answer, mut each: impl FnMut(Event)) -> Result<Summa
             Reply::Brought { brought } => each(Event::Brought(brought)),
             Reply::Taken { taken } => each(Event::Taken(taken)),
             Reply::Text { text } => each(Event::Text(text)),
+            Reply::Going { going } => each(Event::Going(going)),
+            Reply::Space { space } => each(Event::Space(space)),
             Reply::Explained { explanation } => each(Event::Explained(explanation)),
             // Only of sessions, which are not asked for here.
             Reply::Session { .. } | Reply::Lacking { .. } | Reply::Noted { .. } => {}

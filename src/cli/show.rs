@@ -10,7 +10,7 @@ use super::holdings::Holdings;
 use super::ls::{self, json_arg};
 use super::{print, target};
 use crate::admin::control::{self, Answer, Reference, Row};
-use crate::model::{Access, EntryKey, Standing, Timestamp};
+use crate::model::{EntryKey, Openness, Pin, Standing, Timestamp};
 use crate::transfer::Class;
 
 const LONG_ABOUT: &str = "\
@@ -130,11 +130,11 @@ fn write_row(out: &mut dyn Write, row: &Row, refs: &[String], now: Timestamp) ->
     line(
         "access",
         &match entry.access {
-            Access::Public { confirmed_at } => {
+            Openness::Public { confirmed_at } => {
                 format!("public: the hub gave it without credentials, {}", print::rfc3339(confirmed_at))
             }
-            Access::Shared => "shared: the operator lets everybody read it".to_owned(),
-            Access::Restricted => {
+            Openness::Shared => "shared: the operator lets everybody read it".to_owned(),
+            Openness::Restricted => {
                 "restricted: for those whose own credentials the hub accepts for it".to_owned()
             }
         },
@@ -147,8 +147,11 @@ fn write_row(out: &mut dyn Write, row: &Row, refs: &[String], now: Timestamp) ->
             .unwrap_or_default();
         line("superseded", &format!("{}{by}{}{drop}", print::rfc3339(superseded.at), superseded.by))?;
     }
-    if let Some(at) = decided.pinned_at {
-        line("pinned", &print::rfc3339(at))?;
+    if let Some(Pin { at, owner, reason, until }) = decided.pin(now) {
+        let by = if owner.is_empty() { String::new() } else { format!(" by {owner}") };
+        let until = until.map(|until| format!(", until {}", print::rfc3339(until))).unwrap_or_default();
+        let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        line("pinned", &format!("{}{by}{until}{reason}", print::rfc3339(*at)))?;
     }
     for promise in &entry.promises {
         line("promised", &format!("{}, by {}", promise.digest, print::promiser(promise.by)))?;

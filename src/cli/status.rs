@@ -133,7 +133,12 @@ fn scrub(scrub: &ScrubStatus) -> String {
 
 fn data(data: &Usage) -> String {
     let mut parts = vec![
-        format!("{} on disk, {} free", print::size(data.disk_bytes), print::size(data.free_bytes)),
+        format!(
+            "{} on disk of {}, {} free",
+            print::size(data.disk_bytes),
+            print::size(data.limit_bytes),
+            print::size(data.free_bytes)
+        ),
         format!("{} of {}", print::count(data.entries, "file"), print::count(data.blobs, "content")),
         print::count(data.documents, "API answer"),
     ];

@@ -25,7 +25,7 @@ pub fn row(repo: &str, revision: &str, path: &str, standing: Standing) -> Row {
         standing,
         stored_at: Timestamp(0),
         checked_at: Timestamp(0),
-        access: crate::model::Access::Public { confirmed_at: Timestamp(0) },
+        access: crate::model::Openness::Public { confirmed_at: Timestamp(0) },
     };
     Row { key, entry, last_used: Timestamp(0), decided: Decided::default() }
 }

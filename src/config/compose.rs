@@ -244,6 +244,8 @@ fn admin(said: Admin) -> admin::Settings {
 fn store(said: Store) -> store::Settings {
     store::Settings {
         dir: said.dir,
+        max_bytes: said.max_size.0.map(|size| size.0),
+        rewrite_rate: said.rewrite_rate.0,
         volume_max_bytes: said.volume_max.0,
         cache_bytes: said.cache.in_memory(),
         small_cache_bytes: said.small_cache.0,

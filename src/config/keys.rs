@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::layers::Values;
 use super::setting::{
-    Bypass, Count, CredentialField, ProxyAddress, Raw, Refusal, Setting, SettingsServer, Size,
+    Bypass, Count, CredentialField, MaxSize, ProxyAddress, Raw, Refusal, Setting, SettingsServer, Size,
 };
 use crate::admin::HostName;
 use crate::model::{Collection, HubRoot, OnAnnounce, Sha256};
@@ -235,7 +235,13 @@ settings! {
         /// The data directory; it has one owner process.
         /// Where it is not given: $STATE_DIRECTORY, else $XDG_STATE_HOME/hubcache, else ~/.local/state/hubcache.
         dir: PathBuf = "" as "data";
-        /// The largest size of one volume file of the data directory.
+        /// What all files of the data directory may take on disk; at that files go which were used least. auto: 80 % of
+        /// what is free when the directory is made.
+        max_size: MaxSize = "auto" in "32MiB"..="1000TiB" as "max-size";
+        /// How many bytes a second are copied out of volumes of which much is not needed, to give their space back.
+        rewrite_rate: Size = "32MiB" in "64KiB"..="1TiB";
+        /// The largest size of one volume file of the data directory; with an eighth of max_size it takes nothing more
+        /// either.
         volume_max: Size = "64GiB" in "256MiB"..="16TiB";
         /// Memory for pages of the database, over all volumes.
         cache: Size = "64MiB" in "8MiB"..="1TiB";

@@ -4,7 +4,7 @@ mod names;
 mod quantities;
 
 pub use names::{Bypass, CredentialField, ProxyAddress, SettingsServer};
-pub use quantities::{Count, Size};
+pub use quantities::{Count, MaxSize, Size};
 
 /// A value as a layer gives it, before its meaning is known.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Access, Expectation, Promise, Representation, Sha256, Timestamp};
+use super::{Expectation, Openness, Promise, Representation, Sha256, Timestamp};
 
 /// One named file whose bytes are durable: which blob it is, what clients are told of it, and on whose word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ pub struct Entry {
     /// When the hub last confirmed that this is what the key names.
     pub checked_at: Timestamp,
     /// Who may read it.
-    pub access: Access,
+    pub access: Openness,
 }
 
 impl Entry {
@@ -33,7 +33,7 @@ impl Entry {
         expected: &Expectation,
         (blob, size): (Sha256, u64),
         standing: Standing,
-        access: Access,
+        access: Openness,
         now: Timestamp,
     ) -> Self {
         let mut representation = expected.representation.clone();

@@ -31,24 +31,54 @@ pub struct Superseded {
     pub under: String,
 }
 
+/// That somebody keeps a revision: it is never dropped by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// Since when.
+    pub at: Timestamp,
+    /// Who keeps it; empty where nobody said.
+    pub owner: String,
+    /// What for; empty where nobody said.
+    pub reason: String,
+    /// When it ends, if it does by itself.
+    pub until: Option<Timestamp>,
+}
+
+impl Pin {
+    /// One that lasts, of nobody in particular.
+    pub fn lasting(at: Timestamp, reason: &str) -> Self {
+        Self { at, owner: String::new(), reason: reason.to_owned(), until: None }
+    }
+
+    /// Whether it is one still.
+    pub fn stands(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
 /// What was decided of a revision.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decided {
-    /// Since when it is pinned: never dropped by itself.
-    pub pinned_at: Option<Timestamp>,
+    /// Who keeps it, as it was said; [`Decided::pin`] tells whether that is so still.
+    pub pinned: Option<Pin>,
     /// Whether another took its place.
     pub superseded: Option<Superseded>,
 }
 
 impl Decided {
+    /// The pin that stands on it.
+    pub fn pin(&self, now: Timestamp) -> Option<&Pin> {
+        self.pinned.as_ref().filter(|pin| pin.stands(now))
+    }
+
     /// `current` or `superseded`; either may be pinned.
     pub fn state(&self) -> &'static str {
         if self.superseded.is_some() { "superseded" } else { "current" }
     }
 
     /// The same for people, with whether it is pinned.
-    pub fn words(&self) -> String {
-        let pinned = if self.pinned_at.is_some() { ", pinned" } else { "" };
+    pub fn words(&self, now: Timestamp) -> String {
+        let pinned = if self.pin(now).is_some() { ", pinned" } else { "" };
         format!("{}{pinned}", self.state())
     }
 }
@@ -142,6 +172,8 @@ pub enum Event {
     Opened,
     /// A file of it was found damaged, and is not served any more.
     Damaged,
+    /// Files of it went because there was no room.
+    Evicted,
 }
 
 impl Event {
@@ -164,6 +196,7 @@ impl Event {
             Self::Blocked => "blocked",
             Self::Opened => "opened",
             Self::Damaged => "damaged",
+            Self::Evicted => "evicted",
         }
     }
 }

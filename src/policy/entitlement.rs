@@ -16,7 +16,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Access, Hub, Timestamp};
+use crate::model::{Hub, Openness, Timestamp};
 
 /// How long a grant is good enough where the hub cannot be asked.
 pub const LAST_KNOWN_FOR: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -69,19 +69,19 @@ impl Entitlement {
     }
 
     /// Whether the hub should be asked again whether everybody may read a file.
-    pub fn is_due(&self, hub: Hub, access: Access, now: Timestamp) -> bool {
+    pub fn is_due(&self, hub: Hub, access: Openness, now: Timestamp) -> bool {
         match access {
-            Access::Public { confirmed_at } => {
+            Openness::Public { confirmed_at } => {
                 hub == Hub::HuggingFace && confirmed_at.age(now) > self.recheck
             }
-            Access::Shared | Access::Restricted => false,
+            Openness::Shared | Openness::Restricted => false,
         }
     }
 }
 
 /// Whether a file with this access at this hub may be given to everybody.
-pub fn is_for_all(hub: Hub, access: Access) -> bool {
-    hub != Hub::HuggingFace || access != Access::Restricted
+pub fn is_for_all(hub: Hub, access: Openness) -> bool {
+    hub != Hub::HuggingFace || access != Openness::Restricted
 }
 
 #[cfg(test)]
@@ -106,13 +106,13 @@ mod tests {
     #[test]
     fn only_what_is_public_at_hugging_face_is_asked_for_again() {
         let rules = Entitlement::default();
-        let public = |seconds| Access::Public { confirmed_at: ago(seconds) };
+        let public = |seconds| Openness::Public { confirmed_at: ago(seconds) };
         for (hub, access, due) in [
             (Hub::HuggingFace, public(3600), false),
             (Hub::HuggingFace, public(3601), true),
             (Hub::Mozilla, public(1_000_000), false),
-            (Hub::HuggingFace, Access::Shared, false),
-            (Hub::HuggingFace, Access::Restricted, false),
+            (Hub::HuggingFace, Openness::Shared, false),
+            (Hub::HuggingFace, Openness::Restricted, false),
         ] {
             assert_eq!(rules.is_due(hub, access, NOW), due, "{hub} {access:?}");
         }
@@ -120,11 +120,11 @@ mod tests {
 
     #[test]
     fn what_is_restricted_is_so_at_hugging_face_alone() {
-        let public = Access::Public { confirmed_at: NOW };
-        assert!(is_for_all(Hub::HuggingFace, public) && is_for_all(Hub::HuggingFace, Access::Shared));
-        assert!(!is_for_all(Hub::HuggingFace, Access::Restricted));
+        let public = Openness::Public { confirmed_at: NOW };
+        assert!(is_for_all(Hub::HuggingFace, public) && is_for_all(Hub::HuggingFace, Openness::Shared));
+        assert!(!is_for_all(Hub::HuggingFace, Openness::Restricted));
         assert!(
-            is_for_all(Hub::Mozilla, Access::Restricted) && is_for_all(Hub::Settings, Access::Restricted)
+            is_for_all(Hub::Mozilla, Openness::Restricted) && is_for_all(Hub::Settings, Openness::Restricted)
         );
     }
 }

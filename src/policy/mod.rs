@@ -7,6 +7,7 @@ mod crowd;
 mod denylist;
 pub mod egress;
 mod entitlement;
+pub mod evict;
 mod guard;
 mod models;
 mod network;

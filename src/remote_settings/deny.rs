@@ -3,7 +3,7 @@
 use super::renew::of_revision;
 use super::{Held, Watcher, denied_at};
 use crate::hub;
-use crate::model::{EntryKey, Event, Happening, Hub};
+use crate::model::{EntryKey, Event, Happening, Hub, Timestamp};
 use crate::store::{Decision, Selector, StoreError};
 
 impl Watcher {
@@ -40,7 +40,7 @@ impl Watcher {
         let mut notes: Vec<Happening> = Vec::new();
         let is_new = held.denied != before.denied;
         for (key, record) in found {
-            let is_kept = store.decided(&key)?.pinned_at.is_some();
+            let is_kept = store.decided(&key)?.pin(Timestamp::now()).is_some();
             if is_kept && !is_new {
                 continue;
             }

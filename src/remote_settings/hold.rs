@@ -2,7 +2,9 @@
 
 use super::happening;
 use super::renew::of_revision;
-use crate::model::{Decided, EntryKey, Event, Happening, Hub, OnAnnounce, Renewal, Task, Timestamp};
+use crate::model::{
+    Decided, EntryKey, Event, Happening, Hub, OnAnnounce, Pin, Renewal, Task, Timestamp, lasting,
+};
 use crate::store::{Decision, Selector, Store, StoreError};
 
 /// A job that waits until it is told to go on.
@@ -48,6 +50,9 @@ pub async fn hold(store: &Store, repo: &str, now: Timestamp) -> Result<Vec<Happe
     write(store, decisions, told).await
 }
 
+/// For what revisions are pinned that a lock names.
+pub const LOCKED: &str = "it is locked";
+
 /// Why a job waits that an operator stopped.
 pub(super) const HELD: &str = "an operator holds the model";
 
@@ -67,13 +72,23 @@ pub async fn release(store: &Store, repo: &str, now: Timestamp) -> Result<Vec<Ha
     write(store, decisions, vec![happening(Event::Released, repo, "what was announced is carried out")]).await
 }
 
-/// Pins the selected revisions, so that nothing drops them. Those of which nothing is held cannot be pinned.
+/// Pins the selected revisions, so that nothing drops them; one that is pinned already is pinned anew. Those of which
+/// nothing is held cannot be pinned.
 ///
 /// # Errors
 /// When the store fails.
-pub async fn pin(store: &Store, selector: &Selector, now: Timestamp) -> Result<Vec<Happening>, StoreError> {
+pub async fn pin(store: &Store, selector: &Selector, pin: Pin) -> Result<Vec<Happening>, StoreError> {
     let keys = revisions(store, selector)?;
-    set_pins(store, keys, Some(now)).await
+    let detail = said(&pin);
+    set_pins(store, keys, Some(pin), &detail).await
+}
+
+/// What a pin says, for the history.
+fn said(pin: &Pin) -> String {
+    let owner = if pin.owner.is_empty() { "an operator" } else { &pin.owner };
+    let reason = if pin.reason.is_empty() { String::new() } else { format!(": {}", pin.reason) };
+    let lasts = pin.until.map(|until| format!(", for {}", lasting(pin.at.age(until)))).unwrap_or_default();
+    format!("by {owner}{lasts}{reason}")
 }
 
 /// The reverse of [`pin`].
@@ -81,10 +96,20 @@ pub async fn pin(store: &Store, selector: &Selector, now: Timestamp) -> Result<V
 /// # Errors
 /// When the store fails.
 pub async fn unpin(store: &Store, selector: &Selector) -> Result<Vec<Happening>, StoreError> {
-    let pinned = store.all_decided()?.into_iter().filter(|(_, decided)| decided.pinned_at.is_some());
+    let pinned = store.all_decided()?.into_iter().filter(|(_, decided)| decided.pinned.is_some());
     let of_revision = Selector { path: None, ..selector.clone() };
     let keys = pinned.map(|(key, _)| key).filter(|key| of_revision.matches(key)).collect();
-    set_pins(store, keys, None).await
+    set_pins(store, keys, None, "by an operator").await
+}
+
+/// Takes away pins whose time is over.
+///
+/// # Errors
+/// When the store fails.
+pub async fn end_pins(store: &Store, now: Timestamp) -> Result<Vec<Happening>, StoreError> {
+    let is_over = |decided: &Decided| decided.pinned.as_ref().is_some_and(|pin| !pin.stands(now));
+    let over = store.all_decided()?.into_iter().filter(|(_, decided)| is_over(decided));
+    set_pins(store, over.map(|(key, _)| key).collect(), None, "its time is over").await
 }
 
 /// Pins these revisions, of which files are held, where they are not pinned yet, and takes back that anything superseded
@@ -99,9 +124,10 @@ pub async fn keep(store: &Store, keys: &[EntryKey], now: Timestamp) -> Result<Ve
         if decided.superseded.is_some() {
             decisions.push(Decision::Reinstate(key.of_revision()));
         }
-        if decided.pinned_at.is_none() {
-            decisions.push(Decision::Pin(key.of_revision(), Some(now)));
-            told.push(of_revision(Event::Pinned, key, "it is locked"));
+        let pin = Pin::lasting(now, LOCKED);
+        if decided.pin(now).is_none_or(|pin| pin.until.is_some()) {
+            decisions.push(Decision::Pin(key.of_revision(), Some(pin)));
+            told.push(of_revision(Event::Pinned, key, LOCKED));
         }
     }
     write(store, decisions, told).await
@@ -110,16 +136,17 @@ pub async fn keep(store: &Store, keys: &[EntryKey], now: Timestamp) -> Result<Ve
 async fn set_pins(
     store: &Store,
     keys: Vec<EntryKey>,
-    at: Option<Timestamp>,
+    pin: Option<Pin>,
+    detail: &str,
 ) -> Result<Vec<Happening>, StoreError> {
-    let event = if at.is_some() { Event::Pinned } else { Event::Unpinned };
+    let event = if pin.is_some() { Event::Pinned } else { Event::Unpinned };
     let told = keys.iter().map(|key| Happening {
         hub: Some(key.hub),
         revision: Some(key.revision.clone()),
-        ..happening(event, &key.repo.to_string(), "by an operator")
+        ..happening(event, &key.repo.to_string(), detail)
     });
     let told = told.collect();
-    write(store, keys.into_iter().map(|key| Decision::Pin(key, at)).collect(), told).await
+    write(store, keys.into_iter().map(|key| Decision::Pin(key, pin.clone())).collect(), told).await
 }
 
 /// The revisions of which files are selected.

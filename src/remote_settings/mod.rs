@@ -76,7 +76,7 @@ use tokio::sync::{Notify, broadcast};
 pub use announce::Announcement;
 pub use delivered::{Delivered, Taken, Undeliverable};
 pub use held::Held;
-pub use hold::{hold, keep, pin, release, unpin};
+pub use hold::{LOCKED, end_pins, hold, keep, pin, release, unpin};
 pub use locked::Lockable;
 pub use mirror::{Answer, Bases, changes, changeset, rewrite_chains, server};
 pub use needs::OPTIONS;

@@ -14,8 +14,8 @@ use super::hold::{HELD, PARKED};
 use super::{Held, Watcher, happening};
 use crate::cache::{Checked, NotBrought, View};
 use crate::model::{
-    Collection, Decided, Digest, Entry, EntryKey, Event, Expectation, Happening, Hub, OnAnnounce, RefKey,
-    Renewal, Repo, RepoKind, Resource, Revision, Snapshot, Superseded, Task, Timestamp,
+    Collection, Digest, Entry, EntryKey, Event, Expectation, Happening, Hub, OnAnnounce, RefKey, Renewal,
+    Repo, RepoKind, Resource, Revision, Snapshot, Superseded, Task, Timestamp,
 };
 use crate::store::{Decision, Selector, StoreError};
 
@@ -290,7 +290,9 @@ impl Watcher {
     /// What superseded a revision that is to be dropped now.
     fn is_due_to_go(&self, key: &EntryKey) -> Result<Option<Superseded>, StoreError> {
         let store = &self.remote.store;
-        let Decided { pinned_at: None, superseded: Some(superseded) } = store.decided(key)? else {
+        let decided = store.decided(key)?;
+        let is_pinned = decided.pin(Timestamp::now()).is_some();
+        let Some(superseded) = decided.superseded.filter(|_| !is_pinned) else {
             return Ok(None);
         };
         let is_held = store.holds()?.iter().any(|(repo, _)| *repo == key.repo.to_string());

@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::index::{self, reads};
 use super::open::Store;
 use super::records::Row;
-use crate::model::{Access, Commit, EntryKey, Timestamp};
+use crate::model::{Commit, EntryKey, Openness, Timestamp};
 
 /// Most revisions of which a grant says what they stood for.
 const MAX_MEANINGS: usize = 8;
@@ -47,7 +47,7 @@ impl Store {
     ///
     /// # Errors
     /// If the index cannot be written.
-    pub async fn set_access(&self, key: &EntryKey, access: Access) -> Result<(), StoreError> {
+    pub async fn set_access(&self, key: &EntryKey, access: Openness) -> Result<(), StoreError> {
         self.0.check_open()?;
         let key = key.clone();
         self.0.queue.change(move |tables| tables.set_access(&key, access).map(Ok)).await

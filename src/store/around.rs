@@ -8,16 +8,35 @@ use super::error::Failure;
 use super::handle::Handle;
 use super::index::{Effects, Tables, reads};
 use super::memory::Memory;
+use super::settings::USE_GAP;
 use super::volume::Neighbours;
 use super::volumes::Volumes;
 use crate::model::{Sha256, Timestamp};
 
-/// Last uses that are not written down yet.
+/// Uses of a blob that are not written down yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Use {
+    /// When it was used last.
+    pub last: Timestamp,
+    /// How often, in the sense of [`USE_GAP`].
+    pub times: u8,
+}
+
+impl Use {
+    /// Counts one more. Requests that follow each other closely are one: a client fetches a file in many parts.
+    pub(super) fn again(&mut self, now: Timestamp) {
+        let is_new = self.times == 0 || self.last.age(now) >= USE_GAP;
+        self.times = self.times.saturating_add(u8::from(is_new));
+        self.last = self.last.max(now);
+    }
+}
+
+/// Uses that are not written down yet.
 #[derive(Default)]
-pub(super) struct Uses(Mutex<HashMap<Sha256, Timestamp>>);
+pub(super) struct Uses(Mutex<HashMap<Sha256, Use>>);
 
 impl Uses {
-    pub(super) fn get(&self) -> MutexGuard<'_, HashMap<Sha256, Timestamp>> {
+    pub(super) fn get(&self) -> MutexGuard<'_, HashMap<Sha256, Use>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,6 +70,8 @@ impl Around {
         if self.reread.load(Ordering::Relaxed) {
             self.reread();
         }
+        // Whoever waits for a removal looks at the index.
+        self.neighbours.freed.notify_waiters();
     }
 
     /// The transaction failed, and nobody knows how much of it reached the disk.

@@ -13,8 +13,9 @@ use super::mapping::Slice;
 use super::memory::Memory;
 use super::offsets::Table;
 use super::records::BlobId;
+use super::reservation::Reservation;
 use super::settings::{CHUNK, SMALL, chunk_len, chunks_of};
-use super::volume::{Reservation, Volume};
+use super::volume::Volume;
 
 /// A handle to a blob. Cheap to clone; while one is alive the blob's chunks are not removed, even when no entry
 /// names them any more.
@@ -175,8 +176,13 @@ impl Blob {
         }
         *self.0.chunks() = HashMap::new();
         if let Some(reserved) = &self.0.reserved {
-            reserved.release(u64::MAX);
+            reserved.end();
         }
+    }
+
+    /// The room that is kept for a partial blob.
+    pub(super) fn reserved(&self) -> Option<&Arc<Reservation>> {
+        self.0.reserved.as_ref()
     }
 }
 

@@ -2,21 +2,26 @@
 
 use bytes::Bytes;
 use redb::{
-    AccessGuard, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    AccessGuard, Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
     WriteTransaction,
 };
 
 use super::error::Failure;
 use super::records::BlobId;
+use super::settings::weight;
 
 /// (blob id, chunk index) → the chunk's bytes.
 const CHUNKS: TableDefinition<'_, (u64, u32), &[u8]> = TableDefinition::new("chunks");
 /// (blob id, chunk index) → the chunk's length, so that a resumed fill learns what is here without reading it.
 const LENGTHS: TableDefinition<'_, (u64, u32), u32> = TableDefinition::new("lengths");
-/// Sums over the volume; only [`HELD`] so far.
+/// Sums over the volume.
 const TOTALS: TableDefinition<'_, &str, u64> = TableDefinition::new("totals");
 /// Bytes of all chunks.
 const HELD: &str = "held";
+/// What all chunks take on disk at most.
+const WEIGHT: &str = "weight";
+/// What [`HELD`] was when [`WEIGHT`] was written: an earlier program, which knows no weight, changes only the first.
+const WEIGHED: &str = "weighed";
 
 /// Values below this share tree pages with others, which redb rewrites as their neighbours come and go.
 const LENT: usize = 64 << 10;
@@ -29,11 +34,64 @@ pub(super) struct Chunk<'a> {
     pub len: usize,
 }
 
-/// Bytes of all chunks in the volume.
-pub(super) fn held(database: &Database) -> Result<u64, Failure> {
-    match database.begin_read()?.open_table(TOTALS) {
-        Ok(totals) => Ok(totals.get(HELD)?.map_or(0, |row| row.value())),
-        Err(TableError::TableDoesNotExist(_)) => Ok(0),
+/// What a volume holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Bytes of all chunks.
+    pub bytes: u64,
+    /// What these take on disk at most.
+    pub weight: u64,
+}
+
+impl Held {
+    fn add(&mut self, len: usize) {
+        self.bytes += len as u64;
+        self.weight += weight(len);
+    }
+
+    fn remove(&mut self, len: u32) {
+        self.bytes = self.bytes.saturating_sub(u64::from(len));
+        self.weight = self.weight.saturating_sub(weight(len as usize));
+    }
+
+    /// `None` where no weight was written for what is held.
+    fn read(totals: &impl ReadableTable<&'static str, u64>) -> Result<(u64, Option<Self>), Failure> {
+        let get = |key| -> Result<_, Failure> { Ok(totals.get(key)?.map(|row| row.value())) };
+        let bytes = get(HELD)?.unwrap_or(0);
+        let weight = get(WEIGHT)?.filter(|_| bytes > 0).unwrap_or(0);
+        let is_weighed = bytes == 0 || get(WEIGHED)? == Some(bytes);
+        Ok((bytes, is_weighed.then_some(Self { bytes, weight })))
+    }
+
+    /// As [`Held::read`]; what was not weighed is weighed row by row.
+    fn of(
+        totals: &impl ReadableTable<&'static str, u64>,
+        lengths: &impl ReadableTable<(u64, u32), u32>,
+    ) -> Result<Self, Failure> {
+        if let (_, Some(held)) = Self::read(totals)? {
+            return Ok(held);
+        }
+        let mut held = Self::default();
+        for item in lengths.iter()? {
+            held.add(item?.1.value() as usize);
+        }
+        Ok(held)
+    }
+
+    fn write(self, totals: &mut Table<'_, &'static str, u64>) -> Result<(), Failure> {
+        for (key, value) in [(HELD, self.bytes), (WEIGHT, self.weight), (WEIGHED, self.bytes)] {
+            totals.insert(key, value)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the volume holds.
+pub(super) fn held(database: &Database) -> Result<Held, Failure> {
+    let txn = database.begin_read()?;
+    match txn.open_table(TOTALS) {
+        Ok(totals) => Held::of(&totals, &txn.open_table(LENGTHS)?),
+        Err(TableError::TableDoesNotExist(_)) => Ok(Held::default()),
         Err(e) => Err(e.into()),
     }
 }
@@ -79,12 +137,12 @@ pub(super) fn list(database: &Database, id: BlobId) -> Result<Vec<(u32, u32)>, F
 }
 
 /// Writes chunks in one transaction; says what the volume holds then.
-pub(super) fn write(database: &Database, batch: &[Chunk<'_>]) -> Result<u64, Failure> {
+pub(super) fn write(database: &Database, batch: &[Chunk<'_>]) -> Result<Held, Failure> {
     let txn = begin(database)?;
     let mut chunks = txn.open_table(CHUNKS)?;
     let mut lengths = txn.open_table(LENGTHS)?;
     let mut totals = txn.open_table(TOTALS)?;
-    let mut held = totals.get(HELD)?.map_or(0, |row| row.value());
+    let mut held = Held::of(&totals, &lengths)?;
     for chunk in batch {
         let key = (chunk.id.0, chunk.index);
         let mut page = chunks.insert_reserve(key, chunk.len)?;
@@ -96,28 +154,35 @@ pub(super) fn write(database: &Database, batch: &[Chunk<'_>]) -> Result<u64, Fai
         }
         drop(page);
         let len = u32::try_from(chunk.len).unwrap_or(u32::MAX);
-        let replaced = lengths.insert(key, len)?.map_or(0, |row| row.value());
-        held = (held + u64::from(len)).saturating_sub(u64::from(replaced));
+        held.add(chunk.len);
+        if let Some(replaced) = lengths.insert(key, len)? {
+            held.remove(replaced.value());
+        }
     }
-    totals.insert(HELD, held)?;
+    held.write(&mut totals)?;
     drop((chunks, lengths, totals));
     txn.commit()?;
     Ok(held)
 }
 
-/// Removes up to `limit` chunks of some blobs in one transaction; says what the volume holds then, and which of the
-/// blobs are gone.
-pub(super) fn remove(
-    database: &Database,
-    ids: &[BlobId],
-    limit: usize,
-) -> Result<(u64, Vec<BlobId>), Failure> {
+/// What a removal has done.
+pub(super) struct Removal {
+    /// What the volume holds then.
+    pub held: Held,
+    /// Blobs that are gone.
+    pub gone: Vec<BlobId>,
+    /// Blob, index and length of every chunk that was removed.
+    pub chunks: Vec<(BlobId, u32, u32)>,
+}
+
+/// Removes up to `limit` chunks of some blobs in one transaction.
+pub(super) fn remove(database: &Database, ids: &[BlobId], limit: usize) -> Result<Removal, Failure> {
     let txn = begin(database)?;
     let mut chunks = txn.open_table(CHUNKS)?;
     let mut lengths = txn.open_table(LENGTHS)?;
     let mut totals = txn.open_table(TOTALS)?;
-    let mut held = totals.get(HELD)?.map_or(0, |row| row.value());
-    let (mut left, mut gone) = (limit, Vec::new());
+    let mut held = Held::of(&totals, &lengths)?;
+    let (mut left, mut gone, mut removed) = (limit, Vec::new(), Vec::new());
     for id in ids {
         let doomed = lengths
             .range((id.0, 0)..=(id.0, u32::MAX))?
@@ -127,7 +192,8 @@ pub(super) fn remove(
         for key in &doomed {
             chunks.remove(key)?;
             let len = lengths.remove(key)?.map_or(0, |row| row.value());
-            held = held.saturating_sub(u64::from(len));
+            held.remove(len);
+            removed.push((*id, key.1, len));
         }
         if doomed.len() == left {
             break;
@@ -135,10 +201,10 @@ pub(super) fn remove(
         left -= doomed.len();
         gone.push(*id);
     }
-    totals.insert(HELD, held)?;
+    held.write(&mut totals)?;
     drop((chunks, lengths, totals));
     txn.commit()?;
-    Ok((held, gone))
+    Ok(Removal { held, gone, chunks: removed })
 }
 
 /// Makes the pages that the last transaction freed usable: redb gives them out again only after one more.
@@ -150,6 +216,18 @@ pub(super) fn settle(database: &Database) -> Result<(), Failure> {
     drop(totals);
     txn.commit()?;
     Ok(())
+}
+
+/// Leaves a volume as a program does that knows no weight.
+#[cfg(test)]
+pub(super) fn forget_weight(database: &Database, held: u64) -> Result<(), Failure> {
+    let txn = begin(database)?;
+    let mut totals = txn.open_table(TOTALS)?;
+    totals.insert(HELD, held)?;
+    totals.remove(WEIGHT)?;
+    totals.remove(WEIGHED)?;
+    drop(totals);
+    Ok(txn.commit()?)
 }
 
 fn begin(database: &Database) -> Result<WriteTransaction, Failure> {

@@ -58,6 +58,21 @@ impl Disk {
         self.dir.join("volumes").join(format!("blobs-{number:04}.redb"))
     }
 
+    /// The numbers of all files of volumes, whether they are part of the store or not.
+    pub(super) fn volumes(&self) -> Vec<u32> {
+        let number = |name: &str| name.strip_prefix("blobs-")?.strip_suffix(".redb")?.parse().ok();
+        let files = fs::read_dir(self.dir.join("volumes")).into_iter().flatten().flatten();
+        files.filter_map(|file| number(file.file_name().to_str()?)).collect()
+    }
+
+    /// Removes the file of a volume that is no part of the store.
+    pub(super) fn remove_volume(&self, number: u32) -> io::Result<()> {
+        match fs::remove_file(self.volume(number)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        }
+    }
+
     /// Space that chunks leave untouched.
     pub(super) fn min_free(&self) -> u64 {
         self.min_free

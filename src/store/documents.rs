@@ -93,7 +93,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Misuse`] for a body of more than [`DOCUMENT_MAX`](super::DOCUMENT_MAX) bytes, and
-    /// [`StoreError::NoSpace`] for one that would take of the floor of free space; else if the index cannot be written.
+    /// [`StoreError::NoSpace`] for one that would take of the floor of free space, or pass the bound; else if the index cannot be written.
     /// The earlier document stays then.
     pub async fn put_document(&self, key: &EntryKey, document: Document) -> Result<(), StoreError> {
         self.0.check_open()?;
@@ -105,6 +105,7 @@ impl Store {
         if self.0.disk.free()? < self.0.disk.min_free().saturating_add(row.len() as u64) {
             return Err(StoreError::NoSpace);
         }
+        let _taken = self.afford(row.len()).await?;
         self.0.queue.change(move |tables| tables.put_document(&key, &row).map(Ok)).await
     }
 

@@ -25,6 +25,8 @@ struct State {
     panics: bool,
     /// What the file system claims to have free, instead of the truth.
     free: Option<u64>,
+    /// Whether the file system cannot give blocks of a file back.
+    no_holes: bool,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,15 @@ impl Faults {
     /// Makes the file system claim to have `free` bytes left.
     pub(super) fn set_free(&self, free: Option<u64>) {
         self.state().free = free;
+    }
+
+    /// Makes it a file system that cannot give blocks of a file back.
+    pub(super) fn forget_holes(&self) {
+        self.state().no_holes = true;
+    }
+
+    pub(super) fn has_no_holes(&self) -> bool {
+        self.state().no_holes
     }
 
     pub(super) fn free(&self) -> Option<u64> {

@@ -22,6 +22,9 @@ use crate::model::{Entry, EntryKey, Hub, HubRoot, RefKey, Repo, Sha256, Timestam
 pub struct Usage {
     /// Space on disk of all files of the store: blocks, because a redb file has holes.
     pub disk_bytes: u64,
+    /// What they may take.
+    #[serde(default)]
+    pub limit_bytes: u64,
     /// Space that is free on their file system, the floor included.
     pub free_bytes: u64,
     /// Files that can be served.
@@ -109,7 +112,7 @@ impl Store {
             let page = self.0.index.run(|database| reads::page(database, select, &at))?;
             for (key, entry, mut info) in page.rows {
                 if let Some(used) = self.0.uses.get().get(&entry.blob) {
-                    info.last_used = info.last_used.max(*used);
+                    info.last_used = info.last_used.max(used.last);
                 }
                 if visit(key, entry, info).is_break() {
                     return Ok(());
@@ -167,7 +170,7 @@ impl Store {
         let row = self.0.index.run(|database| reads::blob(database, sha))?;
         Ok(row.map(|row| {
             let used = self.0.uses.get().get(sha).copied().unwrap_or_default();
-            BlobInfo { last_used: row.last_used.max(used), ..row.info() }
+            BlobInfo { last_used: row.last_used.max(used.last), ..row.info() }
         }))
     }
 
@@ -297,8 +300,8 @@ impl Store {
         let counts = inner.check_open().and_then(|()| inner.index.run(reads::counts));
         let [entries, blobs, partials, documents] = counts.unwrap_or_default();
         let (disk_bytes, free_bytes) = (inner.disk.used().unwrap_or(0), inner.disk.free().unwrap_or(0));
-        let volumes = inner.volumes.len() as u64;
-        Usage { disk_bytes, free_bytes, entries, blobs, partials, documents, volumes }
+        let (volumes, limit_bytes) = (inner.volumes.len() as u64, inner.budget.limit());
+        Usage { disk_bytes, limit_bytes, free_bytes, entries, blobs, partials, documents, volumes }
     }
 
     /// Whether the store can be read and has room.

@@ -10,10 +10,11 @@
 //! |---|---|
 //! | `lock` | locked by the one process that owns the directory; holds its process id, for error messages only |
 //! | `index.redb` | the index: which files there are and where their bytes lie. Small; consistent on its own |
-//! | `volumes/blobs-0001.redb` ... | volumes: the bytes, in chunks. Each takes new blobs until it holds `volume_max_bytes` |
+//! | `volumes/blobs-0001.redb` ... | volumes: the bytes, in chunks. Each takes new blobs until it holds `volume_max_bytes`, or an eighth of the bound |
 //!
 //! All are redb databases but the first. A blob lies in one volume. Several volumes mean that one damaged file is not
-//! the whole cache, and that terabytes do not hang on one list of free pages. A network file system is refused, because
+//! the whole cache, that terabytes do not hang on one list of free pages, and that space can be given back by removing one. A
+//! blob that is larger than a volume gets one of its own. A network file system is refused, because
 //! locks and syncs cannot be relied on there.
 //!
 //! # Layout 1
@@ -22,15 +23,16 @@
 //!
 //! | table of the index | key | value |
 //! |---|---|---|
-//! | `meta` | `layout`, `next-blob` | numbers: the layout; the blob id that is given out next |
+//! | `meta` | `layout`, `next-blob`, `max-bytes` | numbers: the layout; the blob id that is given out next; the bound that was found at the first start |
 //! | `entries` | hub, root, kind, repository, revision and path, joined by NUL | [`Entry`](crate::model::Entry) |
-//! | `blobs` | SHA-256 | blob id, volume, size, how many entries name it, last use, git blob id if one was verified |
+//! | `blobs` | SHA-256 | blob id, volume, size, how many entries name it, last use, git blob id if one was verified, where it stands among what can go |
 //! | `git` | git blob id | SHA-256 of the same bytes |
 //! | `refs` | hub, root, kind, repository and name, joined by NUL | the commit, when it was checked, up to 16 earlier commits |
 //! | `documents` | as `entries`, with the question as the path | [`Document`](crate::model::Document), and its body behind it |
 //! | `partials` | as `entries` | blob id, volume, expectation, when the fill began and last made progress |
 //! | `marks` | as `entries` | until when the file must not be resumed by a client |
 //! | `deletions` | blob id | the volume that still holds chunks of a blob that is gone |
+//! | `moves` | blob id | the volume to which a blob is being copied under this id |
 //! | `revisions` | as `entries`, without a path | [`Decided`](crate::model::Decided): pinned, superseded |
 //! | `renewals` | as `entries`, with the revision that comes as the path | [`Renewal`](crate::model::Renewal): a job of an announcement |
 //! | `holds` | the repository with the prefix of its kind | since when all its revisions are kept |
@@ -44,12 +46,14 @@
 //! |---|---|---|
 //! | `chunks` | blob id and chunk index | [`CHUNK`] bytes, fewer in the last chunk of a blob |
 //! | `lengths` | blob id and chunk index | the chunk's length, so that a fill is resumed without reading its bytes |
-//! | `totals` | `held` | the sum of all lengths |
+//! | `totals` | `held`, `weight`, `weighed` | the sum of all lengths; what all chunks take on disk at most; the sum of which that was said |
 //!
-//! Values other than numbers, keys and chunks are a version byte (2 for entries and partial fills, which tell since then
-//! who may read them, and 1 for all other rows) and the fields in postcard. A row of an
+//! Values other than numbers, keys and chunks are a version byte and the fields in postcard. The version is 1, but 2 for rows of
+//! `blobs`, `revisions`, `entries` and `partials` (which tell since then who may read them), of which those of version 1 are
+//! read too. A row of an
 //! unknown version is damage to that row alone. The body of a document, of [`DOCUMENT_MAX`] bytes at most, lies behind
-//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents`, `grants`, `scrubs` or a table from
+//! the fields, as a zlib stream where that makes it smaller. An index that lacks `documents`, `grants`, `scrubs`, `moves` or a
+//! table from
 //! `revisions` to `history` is of an earlier program, and gets them when it is opened. To change what a row says, give it a new version and a migration; a
 //! test holds the bytes of version 1 fast. Blob ids are never used twice.
 //!
@@ -87,6 +91,17 @@
 //!
 //! A store can also hold entries whose bytes lie in a bundle ([`Store::lend`]): it has an index then, and no volumes.
 //!
+//! # The bound
+//!
+//! `max_bytes` bounds what all files of the directory take on disk, in blocks. It is kept in two places (`budget`): room is
+//! kept before a fill begins, and looked for again before every transaction that adds chunks or documents. What a blob takes
+//! is known beforehand (`settings`): redb gives a chunk a page of a power of two, and notes 0.1 to 0.7 KiB beside it.
+//! Measured, whole chunks take 1.0006 (in 4 GiB) to 1.0018 (in 64 MiB) times their bytes, and the last chunk of a blob up to
+//! twice its own. A volume has 512 KiB beside that, and the index a margin of 1 MiB and a 256th of the bound.
+//!
+//! Where no room is left something goes (`room`, [`crate::policy::evict`]). Its blocks return at once (`holes`), or when its
+//! volume is removed or rewritten (`rewrite`, which also says what a crash leaves).
+//!
 //! # A full disk
 //!
 //! Before a batch is written the volume compares it with the room on the disk above `min_free_bytes` and in the free
@@ -99,6 +114,7 @@ mod access;
 mod around;
 mod backend;
 mod blob;
+mod budget;
 mod chunks;
 mod disk;
 mod documents;
@@ -106,6 +122,7 @@ mod error;
 #[cfg(test)]
 mod faults;
 mod handle;
+mod holes;
 mod index;
 mod lent;
 mod lock;
@@ -119,6 +136,9 @@ mod open_error;
 mod packed;
 mod records;
 mod renewals;
+mod reservation;
+mod rewrite;
+mod room;
 mod scrubs;
 mod selector;
 mod settings;
@@ -139,6 +159,8 @@ pub use open::Store;
 pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
 pub use renewals::Decision;
+pub use rewrite::Rewritten;
+pub use room::{Going, MOST_FILES, Pruned, Spared};
 pub use scrubs::{Compared, Due};
 pub use selector::Selector;
 pub use settings::{CHUNK, DOCUMENT_MAX, SMALL, Settings, chunks_of};

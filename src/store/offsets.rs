@@ -9,6 +9,9 @@
 //! (`is_single_large_value` in redb 4.6; a test here holds it to that). Chunks of whole blobs, and of others those that
 //! are as long as a chunk can be, are never written again once they are on disk, and are removed only when nobody
 //! holds the blob ([`super::blob`]). Volumes are never compacted.
+//!
+//! The same places tell which pages are free once a chunk is gone, so that their blocks are given back to the disk
+//! ([`super::holes`]).
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,6 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use moka::sync::Cache;
 
 use super::records::BlobId;
+use super::settings::PAGE_HEAD;
 
 /// Chunks of at least this size are served from the file; smaller ones may share their page with others.
 pub(super) const LARGE: usize = 64 << 10;
@@ -31,7 +35,7 @@ const LEAF: u8 = 1;
 /// Where the keys begin in a page with one value: behind the kind, the number of pairs and the end of the value.
 const KEY: usize = 8;
 /// Where the value begins: behind the key, a blob id and a chunk index.
-const VALUE: usize = KEY + 12;
+const VALUE: usize = PAGE_HEAD;
 
 /// Places in the files of all volumes.
 pub(super) struct Offsets {
@@ -90,10 +94,21 @@ impl Offsets {
         self.known.insert(id, (chunks, Arc::clone(table)));
     }
 
-    /// The chunk is where it was noted to be.
-    pub(super) fn confirm(&self, table: &Table, id: BlobId, index: u32, at: u64) {
+    /// The chunk is where it was noted to be. It stays noted, for when it is removed.
+    pub(super) fn confirm(&self, table: &Table, index: u32, at: u64) {
         table.set(index, at);
-        self.noted.invalidate(&(id, index));
+    }
+
+    /// Where the page of a chunk begins that was removed a moment ago, as far as that can be told: where it was seen
+    /// last, or else where it is known to have been.
+    pub(super) fn page_of(&self, id: BlobId, index: u32) -> Option<u64> {
+        let known = || self.known.get(&id).and_then(|(_, table)| table.get(index));
+        self.noted.remove(&(id, index)).or_else(known).map(|at| at - VALUE as u64)
+    }
+
+    /// A blob is gone, and its id is never used again.
+    pub(super) fn forget(&self, id: BlobId) {
+        self.known.invalidate(&id);
     }
 }
 
@@ -116,6 +131,14 @@ impl Table {
         }
         places[index] = at;
     }
+}
+
+/// What a page begins with whose only value is that chunk; four bytes with the end of the value are left out.
+pub(super) fn is_page_of(head: &[u8; PAGE_HEAD], id: BlobId, index: u32) -> bool {
+    head[0] == LEAF
+        && head[2..4] == [1, 0]
+        && head[KEY..KEY + 8] == id.0.to_le_bytes()
+        && head[KEY + 8..] == index.to_le_bytes()
 }
 
 /// The chunk that is the only value of a page.

@@ -5,13 +5,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use redb::{ReadableDatabase, TableError};
+use tokio::sync::Notify;
 
 use super::around::{Around, Uses};
 use super::blob::Leases;
+use super::budget::Budget;
 use super::disk::{Disk, create_dir, network_file_system};
 use super::error::{Failure, StoreError};
 #[cfg(test)]
@@ -23,6 +25,7 @@ use super::lent::Lent;
 use super::lock::Refused;
 use super::memory::Memory;
 use super::open_error::{OpenError, at_database, at_open};
+use super::room::{Evicted, Keeps};
 use super::settings::{Settings, Shares};
 use super::volume::Neighbours;
 use super::volumes::Volumes;
@@ -34,6 +37,13 @@ pub struct Store(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub disk: Arc<Disk>,
+    pub budget: Arc<Budget>,
+    /// Held by whoever has something go.
+    pub making_room: tokio::sync::Mutex<()>,
+    pub evicted: Evicted,
+    /// What never goes, beside what the index says.
+    pub spared: RwLock<Vec<Weak<Keeps>>>,
+    pub rewrite_rate: u64,
     pub index: Arc<Handle>,
     pub queue: IndexQueue,
     pub volumes: Arc<Volumes>,
@@ -79,35 +89,53 @@ impl Store {
             Refused::Io(e) => OpenError::Io { file: dir.join("lock"), source: e.into() },
         })?;
         let disk = Arc::new(disk);
-        let index = Arc::new(open_index(&disk, settings)?);
+        let (index, is_new) = open_index(&disk, settings)?;
+        let index = Arc::new(index);
         let path = disk.index();
         let read = |e: StoreError| at_open(&path, e);
         let volumes = dir.join("volumes");
         create_dir(&volumes).map_err(|io| OpenError::Create { dir: volumes, io })?;
         let grant_key = index.run(index::grant_key).map_err(read)?;
+        index.run(index::moves::abandon_moves).map_err(read)?;
         let numbers = index.run(reads::volumes).map_err(read)?;
+        // Of an index that is new nobody knows whether another one was lost.
+        if !is_new {
+            remove_strays(&disk, &numbers);
+        }
+        let budget = Budget::new(disk.clone(), limit(&disk, &index, settings.max_bytes).map_err(read)?);
         let marks = index.run(|database| reads::marks(database, now)).map_err(read)?;
         let doomed = index.run(reads::deletions).map_err(read)?;
-        let volumes = Volumes::open(disk.clone(), settings.volume_max_bytes, settings.cache_bytes, &numbers);
+        let volumes = Volumes::open(
+            disk.clone(),
+            budget.clone(),
+            settings.volume_max_bytes,
+            settings.cache_bytes,
+            &numbers,
+        );
         let volumes = Arc::new(volumes.map_err(read)?);
 
         let memory = Arc::new(Memory::new(settings.small_cache_bytes));
         let leases = Leases::new(memory.clone());
-        let uses = Arc::<Uses>::default();
+        let (uses, freed) = (Arc::<Uses>::default(), Arc::<Notify>::default());
         let around = |notifier| Around {
             index: index.clone(),
             volumes: volumes.clone(),
-            neighbours: Neighbours { leases: leases.clone(), index: notifier },
+            neighbours: Neighbours { leases: leases.clone(), index: notifier, freed: freed.clone() },
             memory: memory.clone(),
             uses: uses.clone(),
             reread: AtomicBool::new(false),
         };
         let queue = IndexQueue::start(index.clone(), around)
             .map_err(|e| OpenError::Io { file: path.clone(), source: e.into() })?;
-        let neighbours = Neighbours { leases, index: queue.notifier() };
+        let neighbours = Neighbours { leases, index: queue.notifier(), freed };
         volumes.remove(&neighbours, &doomed);
         Ok(Self(Arc::new(Inner {
             disk,
+            budget,
+            making_room: tokio::sync::Mutex::default(),
+            evicted: Evicted::default(),
+            spared: RwLock::default(),
+            rewrite_rate: settings.rewrite_rate,
             index,
             queue,
             volumes,
@@ -167,8 +195,31 @@ impl Drop for Inner {
     }
 }
 
-/// Opens or creates the index, unless another layout is found in it.
-fn open_index(disk: &Arc<Disk>, settings: &Settings) -> Result<Handle, OpenError> {
+/// What all files may take: what the operator says, or else 80 % of what was free at the first start.
+fn limit(disk: &Disk, index: &Handle, said: Option<u64>) -> Result<u64, StoreError> {
+    if let Some(said) = said {
+        return Ok(said);
+    }
+    let found = disk.used()?.saturating_add(disk.free()? / 5 * 4);
+    match index.run(|database| index::max_bytes(database, found)) {
+        // On a full disk it is found anew the next time.
+        Err(StoreError::NoSpace) => Ok(found),
+        limit => limit,
+    }
+}
+
+/// Removes files of volumes that the index does not name: of one that was created and never used, and of one that was
+/// forgotten and then not removed.
+fn remove_strays(disk: &Disk, numbers: &[u32]) {
+    for number in disk.volumes().into_iter().filter(|number| !numbers.contains(number)) {
+        if let Err(error) = disk.remove_volume(number) {
+            tracing::warn!(volume = number, %error, "a volume that is not used any more cannot be removed");
+        }
+    }
+}
+
+/// Opens or creates the index, unless another layout is found in it; whether it was created.
+fn open_index(disk: &Arc<Disk>, settings: &Settings) -> Result<(Handle, bool), OpenError> {
     let path = disk.index();
     let io = |e: io::Error| OpenError::Io { file: path.clone(), source: e.into() };
     let held = match fs::metadata(&path) {
@@ -186,13 +237,16 @@ fn open_index(disk: &Arc<Disk>, settings: &Settings) -> Result<Handle, OpenError
     let handle = Handle::open(disk.clone(), path.clone(), cache, true, None)
         .map_err(|e| at_database(disk.dir(), &path, e))?;
     match handle.run(layout).map_err(|e| at_open(&path, e))? {
-        None => handle.run(index::initialize).map_err(|e| at_open(&path, e))?,
+        None => {
+            handle.run(index::initialize).map_err(|e| at_open(&path, e))?;
+            Ok((handle, true))
+        }
         found => {
             check_layout(disk.dir(), found)?;
             handle.run(index::complete).map_err(|e| at_open(&path, e))?;
+            Ok((handle, false))
         }
     }
-    Ok(handle)
 }
 
 fn check_layout(dir: &Path, found: Option<u64>) -> Result<(), OpenError> {

@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use crate::model::{
-    Access, Commit, Decided, Entry, Expectation, Happening, Promise, Renewal, Representation, Sha256,
-    Standing, Timestamp,
+    Commit, Decided, Entry, Expectation, Happening, Openness, Pin, Promise, Renewal, Representation, Sha256,
+    Standing, Superseded, Timestamp,
 };
+use crate::policy::evict::Rank;
 
 /// The internal name of a blob's chunks; never used twice in one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -54,6 +55,8 @@ pub struct BlobInfo {
     pub refs: u64,
     /// When it was last stored or served.
     pub last_used: Timestamp,
+    /// Where it stands among what can go.
+    pub rank: Rank,
 }
 
 /// The row of a blob.
@@ -66,12 +69,52 @@ pub(super) struct BlobRow {
     pub last_used: Timestamp,
     /// The git blob id of the same bytes, once an entry that promised it was verified.
     pub git: Option<[u8; 20]>,
+    /// Where it stands among what can go; `since` is in milliseconds, as a [`Timestamp`] is.
+    pub rank: Rank,
 }
 
 impl BlobRow {
+    /// Of bytes that are new.
+    pub(super) fn new(id: BlobId, volume: u32, size: u64, now: Timestamp) -> Self {
+        let rank = Rank { since: now.0, ..Rank::default() };
+        Self { id, volume, size, refs: 0, last_used: now, git: None, rank }
+    }
+
     pub(super) fn info(&self) -> BlobInfo {
-        let Self { id, volume, size, refs, last_used, git: _ } = *self;
-        BlobInfo { id, volume, size, refs, last_used }
+        let Self { id, volume, size, refs, last_used, git: _, rank } = *self;
+        BlobInfo { id, volume, size, refs, last_used, rank }
+    }
+}
+
+/// The row of a blob as version 1 has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct BlobRow1 {
+    id: BlobId,
+    volume: u32,
+    size: u64,
+    refs: u64,
+    last_used: Timestamp,
+    git: Option<[u8; 20]>,
+}
+
+impl From<BlobRow1> for BlobRow {
+    /// How often it was used is not known; it is new since it was used last.
+    fn from(row: BlobRow1) -> Self {
+        let BlobRow1 { id, volume, size, refs, last_used, git } = row;
+        Self { refs, git, ..Self::new(id, volume, size, last_used) }
+    }
+}
+
+/// The row of a revision as version 1 has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Decided1 {
+    pinned_at: Option<Timestamp>,
+    superseded: Option<Superseded>,
+}
+
+impl From<Decided1> for Decided {
+    fn from(Decided1 { pinned_at, superseded }: Decided1) -> Self {
+        Self { pinned: pinned_at.map(|at| Pin::lasting(at, "")), superseded }
     }
 }
 
@@ -122,6 +165,12 @@ pub(super) struct ScrubRow {
     pub at: Timestamp,
 }
 
+/// The row of a blob that is on its way from one volume to another: which one its new chunks are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MoveRow {
+    pub volume: u32,
+}
+
 /// The row of a volume. It says only that the volume belongs to this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct VolumeRow {}
@@ -130,6 +179,11 @@ pub(super) struct VolumeRow {}
 pub(super) trait Row: Serialize + DeserializeOwned {
     const NAME: &'static str;
     const VERSION: u8 = 1;
+
+    /// The row that an earlier version has written, and what lies behind it; `None` if there never was such a version.
+    fn migrate(_version: u8, _fields: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
+        None
+    }
 
     /// The version, then the fields in postcard.
     fn encode(&self) -> Vec<u8> {
@@ -142,31 +196,25 @@ pub(super) trait Row: Serialize + DeserializeOwned {
         Self::decode_front(bytes).map(|(row, _)| row)
     }
 
-    /// Reads the fields of an older version; nothing of one that is unknown.
-    fn migrate(_version: u8, _fields: &[u8]) -> Option<Result<(Self, &[u8]), StoreError>> {
-        None
-    }
-
     /// As [`Row::decode`], and what lies behind the fields.
     fn decode_front(bytes: &[u8]) -> Result<(Self, &[u8]), StoreError> {
-        match bytes.split_first() {
-            Some((&version, fields)) if version == Self::VERSION => fields_of(fields, Self::NAME),
-            Some((&version, fields)) => Self::migrate(version, fields).unwrap_or_else(|| {
-                Err(StoreError::Damaged(format!(
-                    "the row of a {} has version {version}; this program knows version {}",
-                    Self::NAME,
-                    Self::VERSION
-                )))
-            }),
-            None => Err(StoreError::Damaged(format!("the row of a {} is empty", Self::NAME))),
+        let Some((&version, fields)) = bytes.split_first() else {
+            return Err(StoreError::Damaged(format!("the row of a {} is empty", Self::NAME)));
+        };
+        let read = match version {
+            version if version == Self::VERSION => Some(postcard::take_from_bytes(fields)),
+            version => Self::migrate(version, fields),
+        };
+        match read {
+            Some(read) => read
+                .map_err(|e| StoreError::Damaged(format!("the row of a {} is unreadable: {e}", Self::NAME))),
+            None => Err(StoreError::Damaged(format!(
+                "the row of a {} has version {version}; this program knows version {}",
+                Self::NAME,
+                Self::VERSION
+            ))),
         }
     }
-}
-
-/// The fields of a row, and what lies behind them.
-fn fields_of<'a, R: DeserializeOwned>(fields: &'a [u8], name: &str) -> Result<(R, &'a [u8]), StoreError> {
-    postcard::take_from_bytes(fields)
-        .map_err(|e| StoreError::Damaged(format!("the row of a {name} is unreadable: {e}")))
 }
 
 impl Row for Entry {
@@ -174,7 +222,7 @@ impl Row for Entry {
     const VERSION: u8 = 2;
 
     /// Version 1 had no access: everything that it names had been read without credentials.
-    fn migrate(version: u8, fields: &[u8]) -> Option<Result<(Self, &[u8]), StoreError>> {
+    fn migrate(version: u8, fields: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
         #[derive(Deserialize)]
         struct First {
             blob: Sha256,
@@ -187,10 +235,10 @@ impl Row for Entry {
             checked_at: Timestamp,
         }
         (version == 1).then(|| {
-            let (first, rest) = fields_of::<First>(fields, Self::NAME)?;
+            let (first, rest) = postcard::take_from_bytes::<First>(fields)?;
             let First { blob, size, representation, validator, promises, standing, stored_at, checked_at } =
                 first;
-            let access = Access::Public { confirmed_at: checked_at };
+            let access = Openness::Public { confirmed_at: checked_at };
             let entry = Self {
                 blob,
                 size,
@@ -208,17 +256,23 @@ impl Row for Entry {
 }
 impl Row for BlobRow {
     const NAME: &'static str = "blob";
+    const VERSION: u8 = 2;
+
+    fn migrate(version: u8, fields: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
+        let read = || postcard::take_from_bytes::<BlobRow1>(fields).map(|(row, rest)| (row.into(), rest));
+        (version == 1).then(read)
+    }
 }
 impl Row for PartialRow {
     const NAME: &'static str = "partial fill";
     const VERSION: u8 = 2;
 
     /// Version 1 knew no other fills than those without credentials.
-    fn migrate(version: u8, fields: &[u8]) -> Option<Result<(Self, &[u8]), StoreError>> {
+    fn migrate(version: u8, fields: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
         type First = (BlobId, u32, Expectation, Timestamp, Timestamp);
         (version == 1).then(|| {
             let ((id, volume, expectation, started_at, touched_at), rest) =
-                fields_of::<First>(fields, Self::NAME)?;
+                postcard::take_from_bytes::<First>(fields)?;
             Ok((Self { id, volume, expectation, started_at, touched_at, restricted: false }, rest))
         })
     }
@@ -234,6 +288,12 @@ impl Row for DeletionRow {
 }
 impl Row for Decided {
     const NAME: &'static str = "revision";
+    const VERSION: u8 = 2;
+
+    fn migrate(version: u8, fields: &[u8]) -> Option<postcard::Result<(Self, &[u8])>> {
+        let read = || postcard::take_from_bytes::<Decided1>(fields).map(|(row, rest)| (row.into(), rest));
+        (version == 1).then(read)
+    }
 }
 impl Row for Renewal {
     const NAME: &'static str = "renewal";
@@ -246,6 +306,9 @@ impl Row for ScrubRow {
 }
 impl Row for Happening {
     const NAME: &'static str = "happening";
+}
+impl Row for MoveRow {
+    const NAME: &'static str = "move";
 }
 impl Row for VolumeRow {
     const NAME: &'static str = "volume";
@@ -287,7 +350,7 @@ mod tests {
             standing: Standing::Recorded,
             stored_at: Timestamp(5),
             checked_at: Timestamp(6),
-            access: Access::Public { confirmed_at: Timestamp(6) },
+            access: Openness::Public { confirmed_at: Timestamp(6) },
         };
         let expectation = Expectation {
             representation,
@@ -308,7 +371,7 @@ mod tests {
         let fields = format!("{}ac02{described}010176{promised}010506", "01".repeat(32));
         assert_eq!(hex(&entry.encode()), format!("02{fields}0006"));
         assert_eq!(Entry::decode(&bytes(&format!("01{fields}"))).unwrap(), entry);
-        for (access, ends) in [(Access::Shared, "01"), (Access::Restricted, "02")] {
+        for (access, ends) in [(Openness::Shared, "01"), (Openness::Restricted, "02")] {
             let entry = Entry { access, ..entry.clone() };
             assert_eq!(hex(&entry.encode()), format!("02{fields}{ends}"));
         }
@@ -330,6 +393,29 @@ mod tests {
     fn bytes(digits: &str) -> Vec<u8> {
         let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
         pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    }
+
+    /// What lies on people's disks since version 1.
+    #[test]
+    fn rows_of_version_1_are_read_as_they_were_meant() {
+        // Blob 5 in volume 3, 300 bytes, 2 entries, last used at 7, of a verified git blob.
+        let blob = bytes(&format!("010503ac02020701{}", "09".repeat(20)));
+        let want = BlobRow { refs: 2, git: Some([9; 20]), ..BlobRow::new(BlobId(5), 3, 300, Timestamp(7)) };
+        assert_eq!(BlobRow::decode(&blob).unwrap(), want);
+        let now = want.encode();
+        assert_eq!(hex(&now), format!("020503ac02020701{}000700", "09".repeat(20)));
+        assert_eq!(BlobRow::decode(&now).unwrap(), want);
+
+        let by = Superseded { by: "b".into(), at: Timestamp(6), drop_at: None, under: "u".into() };
+        let superseded = Some(by);
+        let pinned = Some(Pin::lasting(Timestamp(5), ""));
+        assert_eq!(Decided::decode(&bytes("01010501016206000175")).unwrap(), Decided { pinned, superseded });
+        let (owner, reason) = ("o".to_owned(), "r".to_owned());
+        let pin = Pin { at: Timestamp(5), owner, reason, until: Some(Timestamp(9)) };
+        let decided = Decided { pinned: Some(pin), superseded: None };
+        assert_eq!(hex(&decided.encode()), "020105016f0172010900");
+        assert_eq!(Decided::decode(&decided.encode()).unwrap(), decided);
+        assert!(BlobRow::decode(&blob[..9]).is_err() && Decided::decode(&[1, 1]).is_err());
     }
 
     #[test]

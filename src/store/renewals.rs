@@ -5,7 +5,7 @@ use super::error::StoreError;
 use super::index::reads;
 use super::open::Store;
 use super::packed;
-use crate::model::{Decided, Document, EntryKey, Happening, Renewal, Superseded, Timestamp};
+use crate::model::{Decided, Document, EntryKey, Happening, Pin, Renewal, Superseded, Timestamp};
 
 /// One thing that is written down.
 #[derive(Clone, Debug)]
@@ -16,8 +16,8 @@ pub enum Decision {
     Supersede(EntryKey, Superseded),
     /// None did.
     Reinstate(EntryKey),
-    /// The revision is pinned since then, or no longer.
-    Pin(EntryKey, Option<Timestamp>),
+    /// The revision is pinned so, or no longer.
+    Pin(EntryKey, Option<Pin>),
     /// A job is to be done, or has got this far.
     Renew(EntryKey, Renewal),
     /// A job is done.
@@ -49,6 +49,11 @@ impl Store {
         if rows > 0 && self.0.disk.free()? < self.0.disk.min_free().saturating_add(rows) {
             return Err(StoreError::NoSpace);
         }
+        // What operators decide needs next to nothing, and may be what makes room.
+        let _taken = match usize::try_from(rows) {
+            Ok(0) | Err(_) => None,
+            Ok(rows) => Some(self.afford(rows).await?),
+        };
         let change = move |tables: &mut super::index::Tables<'_>| {
             decisions.iter().try_for_each(|(row, decision)| tables.decide(decision, row.as_deref())).map(Ok)
         };

@@ -39,6 +39,9 @@ pub(super) const PAGE_ROWS: usize = 512;
 /// How long last uses stay in memory only.
 pub(super) const USES_FLUSH: Duration = Duration::from_secs(60);
 
+/// Uses of a blob that follow each other more closely than this count as one.
+pub(super) const USE_GAP: Duration = Duration::from_secs(60);
+
 /// Last uses in memory after which they are written early.
 pub(super) const USES_MAX: usize = 16 << 10;
 
@@ -47,6 +50,68 @@ pub(super) const HISTORY_MAX: u64 = 20_000;
 
 /// Grants that are kept; beyond them all are forgotten, and callers are asked for anew.
 pub(super) const GRANTS_MAX: u64 = 100_000;
+/// Blocks of a volume's file that are no chunks: the header, the first pages of its trees, what the last commits freed.
+pub(super) const VOLUME_BASE: u64 = 512 << 10;
+
+/// Blocks for the rows of a chunk and for what redb notes of its page: measured are 0.1 to 0.7 KiB.
+const ROW: u64 = 768;
+
+/// Below this, values share a page.
+const SHARES_PAGE: usize = 1300;
+
+/// The share of the bound that the index may grow by before chunks give way: one of so many, and [`INDEX_MARGIN`].
+pub(super) const INDEX_SHARE: u64 = 256;
+
+/// See [`INDEX_SHARE`].
+pub(super) const INDEX_MARGIN: u64 = 1 << 20;
+
+/// The share of the bound after which a volume takes no further blob: one of so many.
+pub(super) const VOLUMES: u64 = 8;
+
+/// But a volume has at least this, whatever the bound.
+pub(super) const VOLUME_LEAST: u64 = 16 << 20;
+
+/// Room that is kept at a time for a file of an unknown size, in bytes on disk.
+pub(super) const STEP: u64 = 4 << 20;
+
+/// When something has to go, at least this share of the bound does: one of so many. To choose is work for all blobs.
+pub(super) const EVICT_SHARE: u64 = 64;
+
+/// How long a fill waits for room to be made; clients give up after 10 s.
+pub(super) const ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// Bytes that the index keeps free for an entry of bytes that are held already.
+pub(super) const ENTRY: usize = 2000;
+
+/// Blobs and unfinished files that go in one transaction.
+pub(super) const EVICT_ROWS: usize = 256;
+
+/// A volume is rewritten when this share of its file is not needed: one of so many.
+pub(super) const SPARSE: u64 = 2;
+
+/// And at least so many bytes of it.
+pub(super) const SPARSE_LEAST: u64 = 8 << 20;
+
+/// Bytes on disk that a chunk of `len` bytes takes at most. redb gives a large value a page of its own, of a power of
+/// two; small ones share pages.
+pub(super) fn weight(len: usize) -> u64 {
+    if len < SHARES_PAGE {
+        return (len + len / 2 + 128) as u64 + ROW / 3;
+    }
+    let page = (len + PAGE_HEAD).next_power_of_two().max(4096) as u64;
+    page + if len < (64 << 10) { ROW / 3 } else { ROW }
+}
+
+/// What redb writes before a value that has a page of its own.
+pub(super) const PAGE_HEAD: usize = 20;
+
+/// Bytes on disk that a blob of `size` bytes takes at most.
+pub(super) fn weight_of(size: u64) -> u64 {
+    let whole = size / CHUNK as u64;
+    let tail = usize::try_from(size % CHUNK as u64).unwrap_or(CHUNK);
+    let tail = if tail == 0 { 0 } else { weight(tail) };
+    whole.saturating_mul(weight(CHUNK)).saturating_add(tail)
+}
 
 /// The number of a volume's chunks for a blob of `size` bytes.
 pub fn chunks_of(size: u64) -> u32 {
@@ -64,6 +129,10 @@ pub(super) fn chunk_len(size: u64, index: u32) -> usize {
 pub struct Settings {
     /// The data directory; created with mode 0700 if it is missing.
     pub dir: PathBuf,
+    /// What all files of the directory may take on disk together; `None` for 80 % of what was free when it was made.
+    pub max_bytes: Option<u64>,
+    /// How fast volumes are rewritten, in bytes a second.
+    pub rewrite_rate: u64,
     /// A volume that holds this much takes no new blobs.
     pub volume_max_bytes: u64,
     /// Memory that redb may use for pages: one budget over the index and all volumes.
@@ -81,6 +150,8 @@ impl Settings {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
+            max_bytes: None,
+            rewrite_rate: 32 << 20,
             volume_max_bytes: 64 << 30,
             cache_bytes: 64 << 20,
             small_cache_bytes: 64 << 20,
@@ -134,6 +205,17 @@ mod tests {
             }
         }
         assert_eq!(Shares::of(64 << 20, 2).writer, 32 << 20);
+    }
+
+    #[test]
+    fn what_a_blob_takes_on_disk_is_never_less_than_what_it_has() {
+        assert_eq!(weight(CHUNK), (1 << 20) + 768, "a chunk fits its page");
+        assert!(weight(CHUNK + 64) > 2 << 20);
+        for size in [0, 1, 100, 1_299, 1_300, 4_000, 4_090, 70_000, 600_000, CHUNK as u64, 5 << 30] {
+            assert!(weight_of(size) >= size, "{size}");
+        }
+        assert_eq!(weight_of(3 * CHUNK as u64 + 5_000), 3 * weight(CHUNK) + 8_192 + 256);
+        assert!(weight_of(u64::MAX) > 1 << 60);
     }
 
     #[test]

@@ -2,24 +2,27 @@
 
 use std::fs;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::blob::{Blob, Leases};
-use super::chunks;
+use super::budget::{Budget, Taken};
+use super::chunks::{self, Held};
 use super::disk::{Disk, blocks};
 use super::error::StoreError;
 use super::handle::Handle;
+use super::holes::Holes;
 use super::index::queue::Notifier;
 use super::mapping::{Mapping, Slice};
-use super::offsets::{self, Offsets, Table};
+use super::offsets::{LARGE, Offsets, Table};
 use super::records::BlobId;
-use super::settings::{CHUNK, QUEUE_BYTES};
+use super::reservation::{Claim, Expected, Want};
+use super::settings::{CHUNK, QUEUE_BYTES, VOLUME_BASE};
 use super::writer::{Message, Write, Writer};
 
 /// Pages of a volume that are neither chunks nor free: trees, the allocator's state, what the last commits freed.
@@ -37,10 +40,17 @@ pub(super) struct Volume {
     offsets: Arc<Offsets>,
     /// The file once more, mapped when something of it is first served; `None` where that cannot be.
     mapping: OnceLock<Option<Mapping>>,
+    /// Gives blocks of removed chunks back.
+    holes: Holes,
+    budget: Arc<Budget>,
     /// Bytes of all chunks.
     held: AtomicU64,
-    /// Bytes that running fills still expect to write.
-    reserved: AtomicU64,
+    /// What they take on disk at most.
+    weight: AtomicU64,
+    /// What running fills still expect to write.
+    expected: Expected,
+    /// Whether it takes no further blob: it is being emptied, or removed.
+    retiring: AtomicBool,
     /// Blobs that the writer waits to remove until nobody holds them.
     doomed: AtomicUsize,
     waiting: Arc<Semaphore>,
@@ -59,6 +69,8 @@ enum Thread {
 pub(super) struct Neighbours {
     pub leases: Arc<Leases>,
     pub index: Notifier,
+    /// Told whenever a volume has removed something.
+    pub freed: Arc<Notify>,
 }
 
 impl Volume {
@@ -67,16 +79,21 @@ impl Volume {
         disk: Arc<Disk>,
         handle: Handle,
         offsets: Arc<Offsets>,
+        budget: Arc<Budget>,
     ) -> Result<Self, StoreError> {
-        let held = if handle.is_open() { handle.run(chunks::held)? } else { 0 };
+        let held = if handle.is_open() { handle.run(chunks::held)? } else { Held::default() };
         Ok(Self {
             number,
             disk,
             handle: Arc::new(handle),
             offsets,
             mapping: OnceLock::new(),
-            held: AtomicU64::new(held),
-            reserved: AtomicU64::new(0),
+            holes: Holes::default(),
+            budget,
+            held: AtomicU64::new(held.bytes),
+            weight: AtomicU64::new(held.weight),
+            expected: Expected::default(),
+            retiring: AtomicBool::new(false),
             doomed: AtomicUsize::new(0),
             waiting: Arc::new(Semaphore::new(QUEUE_BYTES)),
             thread: Mutex::new(Thread::Idle),
@@ -93,11 +110,98 @@ impl Volume {
 
     /// What counts against the size of a volume: what it holds and what it will.
     pub(super) fn load(&self) -> u64 {
-        self.held.load(Ordering::Relaxed).saturating_add(self.reserved.load(Ordering::Relaxed))
+        self.held_bytes().saturating_add(self.expected.bytes())
     }
 
-    pub(super) fn set_held(&self, bytes: u64) {
-        self.held.store(bytes, Ordering::Relaxed);
+    /// What running fills still expect to write.
+    pub(super) fn expected(&self) -> &Expected {
+        &self.expected
+    }
+
+    /// Bytes of all chunks.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// What its chunks take on disk at most.
+    pub(super) fn weight(&self) -> u64 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// The same of what it holds and will hold.
+    pub(super) fn heavy(&self) -> u64 {
+        self.weight().saturating_add(self.expected.weight())
+    }
+
+    /// Whether anybody is about to write to it.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.expected.bytes() + self.expected.weight() > 0
+    }
+
+    pub(super) fn set_held(&self, held: Held) {
+        self.held.store(held.bytes, Ordering::Relaxed);
+        self.weight.store(held.weight, Ordering::Relaxed);
+    }
+
+    /// What its file takes on disk.
+    pub(super) fn blocks(&self) -> u64 {
+        fs::metadata(self.handle.path()).map_or(0, |m| blocks(&m))
+    }
+
+    /// By how much its file may still grow for what it will hold.
+    pub(super) fn growth(&self) -> u64 {
+        let blocks = self.blocks();
+        let coming = self.expected.weight().saturating_sub(self.inside(blocks, false));
+        coming.saturating_add(VOLUME_BASE.saturating_sub(blocks))
+    }
+
+    /// By how much more it may grow for a blob.
+    pub(super) fn growth_for(&self, want: Want) -> u64 {
+        let coming = self.expected.weight();
+        let inside = self.inside(self.blocks(), want.is_small());
+        coming.saturating_add(want.weight).saturating_sub(inside) - coming.saturating_sub(inside)
+    }
+
+    /// Blocks that free pages have and new chunks can take. Where blocks are given back, only pages keep theirs that
+    /// small chunks have shared; such chunks can take half of them, as nobody knows how many lie together.
+    fn inside(&self, blocks: u64, is_small: bool) -> u64 {
+        let free = blocks.saturating_sub(self.weight().saturating_add(VOLUME_BASE));
+        match (self.gives_back(), is_small) {
+            (false, _) => free,
+            (true, true) => free / 2,
+            (true, false) => 0,
+        }
+    }
+
+    fn gives_back(&self) -> bool {
+        #[cfg(test)]
+        if self.disk.faults.has_no_holes() {
+            return false;
+        }
+        self.holes.are_known()
+    }
+
+    /// What a transaction may add whose chunks weigh so much, all of them small or not.
+    pub(super) fn allowance(&self, weight: u64, is_small: bool) -> io::Result<Allowance> {
+        let inside = self.inside(self.blocks(), is_small);
+        let taken = self.budget.take(weight.saturating_sub(inside))?;
+        Ok(Allowance { bytes: inside.saturating_add(taken.bytes), _taken: taken })
+    }
+
+    /// Gives back the blocks of chunks that the last transaction has removed.
+    pub(super) fn punch(&self, removed: &[(BlobId, u32, u32)]) {
+        if self.gives_back() {
+            self.holes.punch(self.handle.path(), &self.offsets, removed);
+        }
+    }
+
+    pub(super) fn is_retiring(&self) -> bool {
+        self.retiring.load(Ordering::SeqCst)
+    }
+
+    /// Whether it takes no further blob from now on.
+    pub(super) fn set_retiring(&self, retiring: bool) {
+        self.retiring.store(retiring, Ordering::SeqCst);
     }
 
     /// How much can be written, as far as can be told.
@@ -127,13 +231,13 @@ impl Volume {
 
     /// Learns where the file has a chunk that is never written again, whose bytes redb has just given.
     pub(super) fn locate(&self, table: &Table, id: BlobId, index: u32, bytes: &[u8]) {
-        if bytes.len() < offsets::LARGE {
+        if bytes.len() < LARGE {
             return;
         }
         if let Some(at) = self.offsets.noted(id, index)
             && self.mapping().is_some_and(|mapping| mapping.has(at, bytes).unwrap_or(false))
         {
-            self.offsets.confirm(table, id, index, at);
+            self.offsets.confirm(table, index, at);
         }
     }
 
@@ -142,7 +246,7 @@ impl Volume {
         if let Some(at) = self.offsets.noted(id, index)
             && self.mapping().is_some_and(|mapping| mapping.has_samples(at, segments).unwrap_or(false))
         {
-            self.offsets.confirm(table, id, index, at);
+            self.offsets.confirm(table, index, at);
         }
     }
 
@@ -161,6 +265,7 @@ impl Volume {
         blob: &Blob,
         index: u32,
         segments: Vec<Bytes>,
+        claim: Option<Claim>,
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         let len = segments.iter().map(Bytes::len).sum::<usize>();
         if len == 0 || len > CHUNK {
@@ -170,7 +275,7 @@ impl Volume {
         let permit =
             self.waiting.clone().acquire_many_owned(permits).await.map_err(|_| StoreError::Closed)?;
         let (reply, receiver) = oneshot::channel();
-        let write = Write { blob: blob.clone(), index, segments, len, reply, _permit: permit };
+        let write = Write { blob: blob.clone(), index, segments, len, reply, claim, _permit: permit };
         self.send(neighbours, Message::Write(write))?;
         Ok(receiver)
     }
@@ -259,34 +364,9 @@ impl Room {
     }
 }
 
-/// Room that a volume keeps for one fill.
-pub(super) struct Reservation {
-    volume: Arc<Volume>,
-    bytes: AtomicU64,
-}
-
-impl Reservation {
-    pub(super) fn new(volume: Arc<Volume>, bytes: u64) -> Self {
-        volume.reserved.fetch_add(bytes, Ordering::Relaxed);
-        Self { volume, bytes: AtomicU64::new(bytes) }
-    }
-
-    pub(super) fn volume(&self) -> &Arc<Volume> {
-        &self.volume
-    }
-
-    /// Gives back up to `bytes` of it.
-    pub(super) fn release(&self, bytes: u64) {
-        let before = self
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
-        let released = before.unwrap_or(0).min(bytes);
-        self.volume.reserved.fetch_sub(released, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.release(u64::MAX);
-    }
+/// What a transaction may add, until it is over.
+pub(super) struct Allowance {
+    /// How much its chunks may weigh.
+    pub(super) bytes: u64,
+    _taken: Taken,
 }

@@ -13,8 +13,10 @@ use super::blob::Blob;
 use super::chunks::{self, Chunk};
 use super::error::StoreError;
 use super::handle::Handle;
+use super::offsets::LARGE;
 use super::records::BlobId;
-use super::settings::{BATCH_BYTES, REMOVE_CHUNKS};
+use super::reservation::Claim;
+use super::settings::{BATCH_BYTES, REMOVE_CHUNKS, weight};
 use super::volume::{Neighbours, Volume};
 
 /// After a removal failed, nothing is removed for this long; after each further failure twice as long as before.
@@ -41,6 +43,7 @@ pub(super) struct Write {
     pub segments: Vec<Bytes>,
     pub len: usize,
     pub reply: oneshot::Sender<Result<(), StoreError>>,
+    pub claim: Option<Claim>,
     pub _permit: OwnedSemaphorePermit,
 }
 
@@ -152,15 +155,22 @@ impl Writer {
         let (there, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|w| w.blob.has_whole(w.index));
         there.into_iter().for_each(|write| drop(write.reply.send(Ok(()))));
         let wanted = batch.iter().map(|write| write.len as u64).sum();
-        let room = match volume.upgrade().map(|volume| self.room(&volume, wanted)) {
-            Some(Ok(room)) => room,
+        let heavy = batch.iter().map(|write| weight(write.len)).sum();
+        let is_small = batch.iter().all(|write| write.len < LARGE);
+        let room = volume.upgrade().map(|volume| -> Result<_, StoreError> {
+            Ok((self.room(&volume, wanted)?, volume.allowance(heavy, is_small)?))
+        });
+        let (room, allowance) = match room {
+            Some(Ok((room, allowance))) => (room, Some(allowance)),
             Some(Err(e)) => return refuse(batch, &e),
-            None => u64::MAX,
+            None => (u64::MAX, None),
         };
-        let mut taken = 0;
+        let allowed = allowance.as_ref().map_or(u64::MAX, |allowance| allowance.bytes);
+        let (mut taken, mut weighed) = (0, 0);
         let (fits, refused): (Vec<_>, Vec<_>) = batch.into_iter().partition(|write| {
             taken += write.len as u64;
-            taken <= room
+            weighed += weight(write.len);
+            taken <= room && weighed <= allowed
         });
         refuse(refused, &StoreError::NoSpace);
         if fits.is_empty() {
@@ -175,9 +185,10 @@ impl Writer {
                 if let Some(volume) = volume.upgrade() {
                     volume.set_held(held);
                 }
-                for write in fits {
-                    write.blob.stored(write.index, &write.segments, write.len);
-                    let _ = write.reply.send(Ok(()));
+                for Write { blob, index, segments, len, reply, claim, _permit } in fits {
+                    blob.stored(index, &segments, len);
+                    drop(claim);
+                    let _ = reply.send(Ok(()));
                 }
             }
             Err(e) => {
@@ -187,8 +198,8 @@ impl Writer {
         }
     }
 
-    /// Bytes that fit. Where that matters, redb is made to cut the holes off the end of the file first, which it does
-    /// when it closes; else it would put chunks there while pages that have a place on the disk are free.
+    /// Bytes that fit on the disk. Where that matters, redb is made to cut the holes off the end of the file first, which
+    /// it does when it closes; else it would put chunks there while pages that have a place on the disk are free.
     fn room(&self, volume: &Volume, wanted: u64) -> Result<u64, StoreError> {
         let room = volume.room()?;
         if room.sure() >= wanted || room.possible() == room.sure() {
@@ -205,10 +216,14 @@ impl Writer {
     }
 
     fn remove(&mut self, ids: &[BlobId], volume: &Weak<Volume>) -> Result<(), StoreError> {
-        let (held, gone) = self.handle.run(|database| chunks::remove(database, ids, REMOVE_CHUNKS))?;
+        let removal = self.handle.run(|database| chunks::remove(database, ids, REMOVE_CHUNKS))?;
+        let chunks::Removal { held, gone, chunks } = removal;
         let volume = volume.upgrade();
         if let Some(volume) = &volume {
             volume.set_held(held);
+            // Before anything else is written: now nobody uses the pages.
+            volume.punch(&chunks);
+            gone.iter().for_each(|id| volume.offsets().forget(*id));
         }
         self.doomed.retain(|id| !gone.contains(id));
         if let Some(volume) = &volume {
@@ -219,6 +234,7 @@ impl Writer {
         if !gone.is_empty() {
             self.neighbours.index.change(move |tables| gone.iter().try_for_each(|id| tables.removed(*id)));
         }
+        self.neighbours.freed.notify_waiters();
         settled
     }
 

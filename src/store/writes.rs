@@ -11,9 +11,10 @@ use super::error::{Failure, StoreError};
 use super::index::{Tables, reads};
 use super::open::Store;
 use super::records::{PartialRecord, PartialRow};
+use super::reservation::{Reservation, Want};
 use super::selector::Selector;
-use super::settings::{PAGE_ROWS, USES_MAX};
-use super::volume::Reservation;
+use super::settings::{ENTRY, PAGE_ROWS, STEP, USES_MAX, weight_of};
+use super::volumes::Refused;
 use crate::model::{Commit, Entry, EntryKey, HubRoot, RefKey, Sha256, Timestamp};
 
 /// Why an entry was not made.
@@ -100,15 +101,19 @@ impl Store {
         self.begin_in(room, key, record).await
     }
 
-    /// Keeps room for a file of the expected size. Does not wait for the disk, but for a volume that must be created.
+    /// Keeps room for a file of the expected size, or for the beginning of one whose size is not known. Waits for a
+    /// volume that must be created, and at the bound for what has to go first.
     ///
     /// # Errors
     /// As [`Store::begin_partial`].
     pub async fn room(&self, size: Option<u64>) -> Result<Room, StoreError> {
         self.0.check_open()?;
-        let size = size.unwrap_or(0);
-        let reserved = self.reserve(size).await?;
-        if reserved.volume().room()?.possible() < size.max(1) {
+        let want = match size {
+            Some(size) => Want::blob(size),
+            None => Want { bytes: 0, weight: STEP },
+        };
+        let reserved = self.reserve(want).await?;
+        if reserved.volume().room()?.possible() < size.unwrap_or(0).max(1) {
             return Err(StoreError::NoSpace);
         }
         Ok(Room(reserved))
@@ -144,7 +149,19 @@ impl Store {
     pub async fn resume_partial(&self, key: &EntryKey) -> Result<Option<Resumed>, StoreError> {
         let (store, key) = (self.clone(), key.clone());
         let resumed = tokio::task::spawn_blocking(move || store.resume(&key)).await;
-        resumed.map_err(|_| StoreError::Closed)?
+        let resumed = resumed.map_err(|_| StoreError::Closed)??;
+        if let Some((record, blob, chunks)) = &resumed {
+            let held: u64 = chunks.iter().map(|(_, len)| u64::from(*len)).sum();
+            let missing = record.expectation.representation.size.unwrap_or(0).saturating_sub(held);
+            // Without room for all of it, as much is stored as there is.
+            if let Some(reserved) = blob.reserved().filter(|_| missing > 0) {
+                match self.extend(reserved, weight_of(missing)).await {
+                    Ok(()) | Err(StoreError::NoSpace) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(resumed)
     }
 
     fn resume(&self, key: &EntryKey) -> Result<Option<Resumed>, StoreError> {
@@ -160,7 +177,7 @@ impl Store {
             let chunks = volume.list(id)?;
             let held: u64 = chunks.iter().map(|(_, len)| u64::from(*len)).sum();
             let missing = row.expectation.representation.size.unwrap_or(0).saturating_sub(held);
-            let reserved = Arc::new(Reservation::new(volume.clone(), missing));
+            let reserved = Arc::new(Reservation::new(volume.clone(), Want { bytes: missing, weight: 0 }));
             let blob = inner.neighbours.leases.take(id, Home::Volume(volume), None, Some(reserved));
             if inner.memory.removals() == seen {
                 blob.resume(&chunks);
@@ -196,7 +213,7 @@ impl Store {
     /// later by a longer one that begins with it; one of [`super::CHUNK`] bytes stays as it is.
     ///
     /// # Errors
-    /// If nothing was queued: the store is closed, or the chunk is empty or too long.
+    /// If nothing was queued: the store is closed or has no room, or the chunk is empty or too long.
     pub async fn write_chunk(
         &self,
         blob: &Blob,
@@ -205,7 +222,12 @@ impl Store {
     ) -> Result<oneshot::Receiver<Result<(), StoreError>>, StoreError> {
         self.0.check_open()?;
         let volume = blob.volume().ok_or(StoreError::Misuse("what is lent is not written"))?;
-        volume.write(&self.0.neighbours, blob, index, data).await
+        let len = data.iter().map(Bytes::len).sum();
+        let claim = match blob.reserved() {
+            Some(reserved) => Some(self.claim(reserved, len).await?),
+            None => None,
+        };
+        volume.write(&self.0.neighbours, blob, index, data, claim).await
     }
 
     /// Turns a partial fill, all of whose chunks are on disk and verified, into an entry, in one transaction. If the
@@ -252,6 +274,7 @@ impl Store {
         equivalents: &[HubRoot],
     ) -> Result<Arc<Entry>, CommitError> {
         self.0.check_open()?;
+        let _taken = self.afford(ENTRY).await?;
         let (key, equivalents) = (key.clone(), equivalents.to_vec());
         self.0.queue.change(move |tables| tables.link(&key, &entry, &equivalents)).await
     }
@@ -326,8 +349,7 @@ impl Store {
     pub fn used(&self, sha: &Sha256, now: Timestamp) {
         let full = {
             let mut uses = self.0.uses.get();
-            let at = uses.entry(*sha).or_default();
-            *at = (*at).max(now);
+            uses.entry(*sha).or_default().again(now);
             uses.len() >= USES_MAX
         };
         if full && let Some(change) = self.0.uses.flush() {
@@ -361,16 +383,9 @@ impl Store {
     /// If it cannot be created.
     pub fn prepare(&self) -> Result<(), StoreError> {
         self.0.check_open()?;
-        self.0.volumes.choose_or_create(0).map(drop)
-    }
-
-    /// Room in a volume; usually without blocking, but a new volume is created on a thread for that.
-    async fn reserve(&self, size: u64) -> Result<Reservation, StoreError> {
-        if let Some(reserved) = self.0.volumes.choose(size) {
-            return Ok(reserved);
+        match self.0.volumes.choose_or_create(Want::default()) {
+            Ok(_) | Err(Refused::Full(_)) => Ok(()),
+            Err(Refused::Store(error)) => Err(error),
         }
-        let volumes = self.0.volumes.clone();
-        let reserved = tokio::task::spawn_blocking(move || volumes.choose_or_create(size)).await;
-        reserved.map_err(|_| StoreError::Closed)?
     }
 }

@@ -7,6 +7,7 @@ pub mod audit;
 mod limit;
 pub mod log;
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ pub use limit::Limit;
 use limit::Limited;
 
 use self::audit::{Message, Queue, Record};
-use crate::model::{Hub, Outcome};
+use crate::model::{Hub, Outcome, WhyGone};
 
 /// The media type of what [`Telemetry::render`] returns.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -48,6 +49,9 @@ struct Shared {
     upstream_withheld: PerHub,
     hub_down: PerHub<Gauge>,
     cache_bytes: Gauge,
+    cache_limit_bytes: Gauge,
+    evicted_files: [Counter; WhyGone::ALL.len()],
+    evicted_bytes: [Counter; WhyGone::ALL.len()],
     inflight_fetches: Gauge,
     coalesced: Counter,
     verify_failures: Counter,
@@ -99,6 +103,19 @@ impl Telemetry {
             "cache_bytes",
             "Space that the data directory takes, in bytes of disk blocks",
             Gauge::default(),
+        );
+        let cache_limit_bytes = register(
+            &mut registry,
+            "cache_limit_bytes",
+            "Space that the data directory may take, in bytes of disk blocks",
+            Gauge::default(),
+        );
+        let evicted_files =
+            register_evicted(&mut registry, "evicted_files", "Files that went for want of room");
+        let evicted_bytes = register_evicted(
+            &mut registry,
+            "evicted_bytes",
+            "What files that went for want of room took, in bytes of disk blocks",
         );
         let inflight_fetches =
             register(&mut registry, "inflight_fetches", "Fills that are running now", Gauge::default());
@@ -202,6 +219,9 @@ impl Telemetry {
             upstream_withheld,
             hub_down,
             cache_bytes,
+            cache_limit_bytes,
+            evicted_files,
+            evicted_bytes,
             inflight_fetches,
             coalesced,
             verify_failures,
@@ -387,9 +407,17 @@ impl Telemetry {
         self.shared.audit_unwritten.inc_by(count);
     }
 
-    /// How much space the data directory takes.
-    pub fn set_cache_bytes(&self, disk_bytes: u64) {
+    /// How much space the data directory takes, and may take.
+    pub fn set_cache_bytes(&self, disk_bytes: u64, limit_bytes: u64) {
         self.shared.cache_bytes.set(i64::try_from(disk_bytes).unwrap_or(i64::MAX));
+        self.shared.cache_limit_bytes.set(i64::try_from(limit_bytes).unwrap_or(i64::MAX));
+    }
+
+    /// How many files went so far for want of room, and what they took on disk.
+    pub fn set_evicted(&self, why: WhyGone, files: u64, disk_bytes: u64) {
+        let of = |counters: &[Counter], n| counters[why as usize].inner().store(n, Ordering::Relaxed);
+        of(&self.shared.evicted_files, files);
+        of(&self.shared.evicted_bytes, disk_bytes);
     }
 
     /// How many requests that concerned `hub`, or no hub, have ended as `outcome`.
@@ -487,6 +515,13 @@ fn register_requests(registry: &mut Registry) -> Requests {
     requests
 }
 
+fn register_evicted(registry: &mut Registry, name: &str, help: &str) -> [Counter; WhyGone::ALL.len()] {
+    let family = Family::<[(&'static str, &'static str); 1], Counter>::default();
+    let counters = WhyGone::ALL.map(|why| family.get_or_create_owned(&[("reason", why.name())]));
+    registry.register(name, help, family);
+    counters
+}
+
 fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
     registry.register(name, help, metric.clone());
     metric
@@ -532,6 +567,9 @@ mod tests {
             "hubcache_hub_down{",
             "hubcache_served_bytes_total{",
             "hubcache_cache_bytes ",
+            "hubcache_cache_limit_bytes ",
+            "hubcache_evicted_files_total{",
+            "hubcache_evicted_bytes_total{",
             "hubcache_inflight_fetches ",
             "hubcache_coalesced_requests_total ",
             "hubcache_verify_failures_total ",

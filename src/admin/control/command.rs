@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Wish;
 use crate::cache::Imported;
-use crate::model::{Access, Commit, Hub, LockedSettings, Promise, Repo, Sha256, Timestamp};
+use crate::model::{Commit, Hub, LockedSettings, Openness, Promise, Repo, Sha256, Timestamp};
 use crate::store;
 
 /// Something that operators ask of a store.
@@ -61,15 +61,31 @@ pub enum Command {
         /// The model, with the prefix of its kind.
         model: Option<String>,
     },
-    /// Keep revisions whatever is announced.
+    /// Keep revisions whatever is announced, and whatever else needs room.
     Pin {
         /// Of what.
         selector: Selector,
+        /// Who keeps them; empty where nobody says.
+        #[serde(default)]
+        owner: String,
+        /// What for; empty where nobody says.
+        #[serde(default)]
+        reason: String,
+        /// For how long, in milliseconds; for good where nobody says.
+        #[serde(default)]
+        lasting_ms: Option<u64>,
     },
     /// No longer.
     Unpin {
         /// Of what.
         selector: Selector,
+    },
+    /// Have files go until the data directory takes no more than it may, or tell which.
+    Prune {
+        /// Bytes on disk that it may take; without it: what the settings say.
+        to: Option<u64>,
+        /// Only tell what would go.
+        plan: bool,
     },
     /// Tell for what a revision of Hugging Face stands, and which files that has.
     Survey {
@@ -171,7 +187,7 @@ pub struct Found {
     /// Since when it lies there.
     pub since: Timestamp,
     /// Who may read it, by the word of whoever brings it.
-    pub access: Access,
+    pub access: Openness,
 }
 
 /// Most files of one [`Command::Take`], of which each has two paths.

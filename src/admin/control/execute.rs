@@ -4,6 +4,7 @@ mod blobs;
 mod explain;
 mod listing;
 mod needs;
+mod prune;
 mod settings;
 mod take;
 mod transfer;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::{Command, Context, Failure, Progress, Reply, Row, Selector, Summary, chain, status};
-use crate::model::{Decided, Sha256, Timestamp};
+use crate::model::{Decided, Pin, Sha256, Timestamp};
 use crate::store::{self, Compared, Store};
 use crate::telemetry::audit::{Deed, Doer, Record};
 
@@ -46,8 +47,13 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Hold { model } => settings::hold(&context, &model, &sink).await,
         Command::Release { model } => settings::release(&context, &model, &sink).await,
         Command::History { model } => settings::history(&context, model.as_deref(), &sink).await,
-        Command::Pin { selector } => settings::pin(&context, selector, &sink).await,
+        Command::Pin { selector, owner, reason, lasting_ms } => {
+            let at = Timestamp::now();
+            let until = lasting_ms.map(|ms| at.plus(Duration::from_millis(ms)));
+            settings::pin(&context, selector, Pin { at, owner, reason, until }, &sink).await
+        }
         Command::Unpin { selector } => settings::unpin(&context, selector, &sink).await,
+        Command::Prune { to, plan } => prune::prune(&context, to, plan, &sink).await,
         Command::Survey { repo, revision } => transfer::survey(&context, &repo, &revision, &sink).await,
         Command::Bring { files } => transfer::bring(&context, files, &sink).await,
         Command::Take { files } => take::take(&context, files, &sink).await,

@@ -22,7 +22,7 @@ pub use context::{Context, Server};
 pub use execute::execute;
 pub use place::{Bound, bind, located};
 pub use reply::{
-    Answer, Brought, Failure, Listed, Moving, Progress, Reference, Reply, Row, Said, Summary, chain,
+    Answer, Brought, Failure, Listed, Moving, Progress, Reference, Reply, Row, Said, Space, Summary, chain,
 };
 pub use server::serve;
 pub use session::{Lacking, Noted, Opened, Opening, Place, Refused, SessionAsked, Wish};

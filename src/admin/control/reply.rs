@@ -10,6 +10,7 @@ use crate::model::{
 };
 use crate::proxy::explain::Explanation;
 use crate::remote_settings::{SettingsStatus, Taken};
+use crate::store::Going;
 
 /// One line of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -112,6 +113,16 @@ pub enum Reply {
         #[serde(skip)]
         bytes: Bytes,
     },
+    /// Something that goes for want of room, or would.
+    Going {
+        /// That.
+        going: Going,
+    },
+    /// How full the data directory is at the end.
+    Space {
+        /// That.
+        space: Space,
+    },
     /// What would be answered to a request.
     Explained {
         /// That.
@@ -185,6 +196,15 @@ pub struct Said {
     pub size_bytes: u64,
     /// When the hub said so last.
     pub learned_at: Timestamp,
+}
+
+/// How full a data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Space {
+    /// Bytes on disk that all its files take.
+    pub used_bytes: u64,
+    /// What they may take.
+    pub limit_bytes: u64,
 }
 
 /// How many bytes of how many were looked at.

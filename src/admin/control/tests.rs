@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 use super::*;
 use crate::cache::{self, Cache};
 use crate::model::{
-    Access, Entry, EntryKey, Expectation, Hub, HubRoot, Repo, RepoKind, Representation, Roots, Sha256,
+    Entry, EntryKey, Expectation, Hub, HubRoot, Openness, Repo, RepoKind, Representation, Roots, Sha256,
     Standing, Timestamp,
 };
 use crate::policy::Rules;
@@ -20,6 +20,8 @@ pub fn open_store(dir: &Path, now: Timestamp) -> Store {
     let settings = store::Settings {
         dir: dir.to_owned(),
         volume_max_bytes: 1 << 30,
+        max_bytes: None,
+        rewrite_rate: 32 << 20,
         cache_bytes: 8 << 20,
         small_cache_bytes: 1 << 20,
         partial_expiry: Duration::from_secs(3600),
@@ -255,7 +257,7 @@ async fn keep(store: &Store, path: &str, bytes: &'static [u8], name: Sha256) {
         standing: Standing::Recorded,
         stored_at: Timestamp(1),
         checked_at: Timestamp(1),
-        access: Access::Public { confirmed_at: Timestamp(1) },
+        access: Openness::Public { confirmed_at: Timestamp(1) },
     };
     store.commit(&key, &blob, entry, &[]).await.unwrap();
 }

@@ -4,7 +4,7 @@ use super::super::exit::{Failure, io_failure};
 use super::read::Bundle;
 use crate::app::Lent;
 use crate::cache::expectation;
-use crate::model::{Access, Entry, Resource, Standing, Timestamp};
+use crate::model::{Entry, Openness, Resource, Standing, Timestamp};
 use crate::transfer::bundle::PinnedFile;
 
 impl Bundle {
@@ -24,6 +24,6 @@ fn entry(pinned: PinnedFile) -> (Resource, Entry) {
     let PinnedFile { file, part, promises } = pinned;
     let standing = if promises.is_empty() { Standing::Recorded } else { Standing::Verified };
     let expected = expectation(&file, promises, Timestamp(0));
-    let entry = Entry::of(&expected, (part.sha256, part.size), standing, Access::Shared, Timestamp(0));
+    let entry = Entry::of(&expected, (part.sha256, part.size), standing, Openness::Shared, Timestamp(0));
     (file, entry)
 }

@@ -22,7 +22,7 @@ use super::super::{lock, preload, print};
 use crate::admin::control::{Brought, Command, Found, MAX_WANTED, Selector, Wanted};
 use crate::cache::{Imported, ImportedFile};
 use crate::config::Config;
-use crate::model::{Access, Digest, LockedPart, Revision, Sha256, Timestamp};
+use crate::model::{Digest, LockedPart, Openness, Revision, Sha256, Timestamp};
 use crate::remote_settings::Taken;
 use crate::transfer::bundle::{FileIds, PinnedFile, Verifier};
 use crate::transfer::lock::{Lock, Locked, LockedFile, Origin};
@@ -214,7 +214,7 @@ impl Bundle {
         // What a delta leaves out is here under another name.
         let at = stretch.map(|_| self.path.clone());
         // What everybody may not read is in no bundle but by its maker's word. When a hub can be asked, it is.
-        let access = Access::Public { confirmed_at: Timestamp(0) };
+        let access = Openness::Public { confirmed_at: Timestamp(0) };
         Found { file, at, stretch, promises, since: Timestamp(0), access }
     }
 }

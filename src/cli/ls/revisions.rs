@@ -26,7 +26,7 @@ struct Group {
 pub fn table(held: &Holdings, now: Timestamp) -> (Table, u64) {
     let mut groups: BTreeMap<EntryKey, Group> = BTreeMap::new();
     for row in &held.files {
-        groups.entry(revision_of(&row.key)).or_default().add(row);
+        groups.entry(revision_of(&row.key)).or_default().add(row, now);
     }
     let mut beside = 0;
     for answer in &held.answers {
@@ -65,12 +65,12 @@ fn source(key: &EntryKey) -> &str {
 }
 
 impl Group {
-    fn add(&mut self, row: &Row) {
+    fn add(&mut self, row: &Row, now: Timestamp) {
         self.files += 1;
         self.size_bytes += row.entry.size;
         self.verified += u64::from(row.entry.standing == Standing::Verified);
         self.last_used = self.last_used.max(row.last_used);
-        self.state = row.decided.words();
+        self.state = row.decided.words(now);
     }
 
     fn standing(&self) -> String {

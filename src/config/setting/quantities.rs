@@ -67,6 +67,29 @@ impl Setting for Size {
     }
 }
 
+/// An amount of bytes, or what is found out at the first start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxSize(pub Option<Size>);
+
+impl Setting for MaxSize {
+    const PLACEHOLDER: &'static str = "SIZE";
+
+    fn expects() -> String {
+        format!("{}, or auto", Size::expects())
+    }
+
+    fn read(raw: &Raw) -> Result<Self, Refusal> {
+        match raw {
+            Raw::Text(text) if text.trim() == "auto" => Ok(Self(None)),
+            _ => Size::read(raw).map(Some).map(Self),
+        }
+    }
+
+    fn is_within(&self, low: &str, high: &str) -> bool {
+        self.0.is_none_or(|size| size.is_within(low, high))
+    }
+}
+
 /// A number of things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u32);

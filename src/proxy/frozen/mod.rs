@@ -40,7 +40,7 @@ use super::{Asked, Proxy, Reply, status};
 use crate::body::Body;
 use crate::cache::{Cache, Fetcher, View};
 use crate::hub::api::entry_not_found;
-use crate::model::{Commit, Entry, Hub, Outcome, Question, Resource, Revision, Timestamp, Topic};
+use crate::model::{Commit, Entry, EntryKey, Hub, Outcome, Question, Resource, Revision, Timestamp, Topic};
 use crate::policy::Delivery;
 use crate::request::{Range, client_is_firefox};
 use crate::store::{SMALL, StoreError};
@@ -103,6 +103,11 @@ impl Frozen {
             is_run: matches!(freezing, Freezing::Run { .. }),
             recorder: (freezing == Freezing::Run { records: true }).then(Recorder::default),
         })
+    }
+
+    /// Whether the lock pins a file that is held under this key.
+    pub fn pins(&self, key: &EntryKey) -> bool {
+        matches!(self.pins.file(&key.resource()), Pinned::File { .. })
     }
 
     /// What was asked for and not served, with how often.

@@ -3,7 +3,7 @@
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::{Tables, row};
-use crate::model::{Access, Entry, EntryKey, Timestamp};
+use crate::model::{Entry, EntryKey, Openness, Timestamp};
 use crate::store::access::GrantRecord;
 use crate::store::error::Failure;
 use crate::store::records::Row;
@@ -11,10 +11,10 @@ use crate::store::settings::GRANTS_MAX;
 
 impl Tables<'_> {
     /// Sets who may read an entry, unless the operator has shared it.
-    pub(in crate::store) fn set_access(&mut self, key: &EntryKey, access: Access) -> Result<(), Failure> {
+    pub(in crate::store) fn set_access(&mut self, key: &EntryKey, access: Openness) -> Result<(), Failure> {
         let encoded = key.encode();
         let Some(mut entry) = row::<Entry>(&self.entries, &encoded)? else { return Ok(()) };
-        if entry.access == Access::Shared || entry.access == access {
+        if entry.access == Openness::Shared || entry.access == access {
             return Ok(());
         }
         let is_news = entry.access.as_str() != access.as_str();
@@ -32,8 +32,8 @@ impl Tables<'_> {
         let mut withdrawn = 0;
         for key in keys {
             let access = row::<Entry>(&self.entries, &key.encode())?.map(|entry| entry.access);
-            if matches!(access, Some(Access::Public { .. })) {
-                self.set_access(key, Access::Restricted)?;
+            if matches!(access, Some(Openness::Public { .. })) {
+                self.set_access(key, Openness::Restricted)?;
                 withdrawn += 1;
             }
         }

@@ -6,6 +6,8 @@ use redb::ReadableTable;
 
 use super::{Tables, row};
 use crate::model::{Entry, EntryKey, HubRoot, Sha256, Standing, Timestamp};
+use crate::policy::evict::MOST_USES;
+use crate::store::around::Use;
 use crate::store::error::Failure;
 use crate::store::lent::LENT;
 use crate::store::records::{BlobId, BlobRow, PartialRow, Row};
@@ -34,9 +36,7 @@ impl Tables<'_> {
         match self.blob(&entry.blob)? {
             Some(_) => self.doom(id, partial.volume)?,
             None => {
-                let PartialRow { volume, .. } = partial;
-                let size = entry.size;
-                let blob = BlobRow { id, volume, size, refs: 0, last_used: entry.stored_at, git: None };
+                let blob = BlobRow::new(id, partial.volume, entry.size, entry.stored_at);
                 self.put_blob(&entry.blob, &blob)?;
                 // What is committed was hashed as it came.
                 self.hashed(id, entry.stored_at)?;
@@ -64,8 +64,7 @@ impl Tables<'_> {
     /// Adds an entry for bytes that lie in somebody else's file.
     pub(in crate::store) fn put_lent(&mut self, key: &EntryKey, entry: &Entry) -> Result<(), Failure> {
         if self.blob(&entry.blob)?.is_none() {
-            let (id, size) = (self.allocate()?, entry.size);
-            let blob = BlobRow { id, volume: LENT, size, refs: 0, last_used: entry.stored_at, git: None };
+            let blob = BlobRow::new(self.allocate()?, LENT, entry.size, entry.stored_at);
             self.put_blob(&entry.blob, &blob)?;
         }
         self.bind(key, entry).map(drop)
@@ -85,11 +84,12 @@ impl Tables<'_> {
         Ok(Some(Arc::new(entry)))
     }
 
-    /// Writes down when blobs were last used; those that are gone are skipped.
-    pub(in crate::store) fn used(&mut self, uses: &[(Sha256, Timestamp)]) -> Result<(), Failure> {
-        for (sha, at) in uses {
-            if let Some(mut blob) = self.blob(sha)?.filter(|blob| blob.last_used < *at) {
-                blob.last_used = *at;
+    /// Writes down when blobs were last used, and how often; those that are gone are skipped.
+    pub(in crate::store) fn used(&mut self, uses: &[(Sha256, Use)]) -> Result<(), Failure> {
+        for (sha, seen) in uses {
+            if let Some(mut blob) = self.blob(sha)? {
+                blob.last_used = blob.last_used.max(seen.last);
+                blob.rank.uses = blob.rank.uses.saturating_add(seen.times).min(MOST_USES);
                 self.put_blob(sha, &blob)?;
             }
         }
@@ -164,11 +164,11 @@ impl Tables<'_> {
         Ok(Some(blob.size))
     }
 
-    fn blob(&self, sha: &Sha256) -> Result<Option<BlobRow>, Failure> {
+    pub(super) fn blob(&self, sha: &Sha256) -> Result<Option<BlobRow>, Failure> {
         Ok(self.blobs.get(&sha.0)?.map(|row| BlobRow::decode(row.value())).transpose()?)
     }
 
-    fn put_blob(&mut self, sha: &Sha256, blob: &BlobRow) -> Result<(), Failure> {
+    pub(super) fn put_blob(&mut self, sha: &Sha256, blob: &BlobRow) -> Result<(), Failure> {
         self.blobs.insert(&sha.0, blob.encode().as_slice())?;
         Ok(())
     }

@@ -2,8 +2,10 @@
 
 mod access;
 mod documents;
+pub(super) mod evictions;
 mod files;
 mod fills;
+pub(super) mod moves;
 mod notes;
 pub(super) mod queue;
 pub(super) mod reads;
@@ -38,6 +40,8 @@ const PARTIALS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("partia
 const MARKS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("marks");
 /// Blob id → `DeletionRow`.
 const DELETIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("deletions");
+/// Blob id → `MoveRow`.
+const MOVES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("moves");
 /// Volume number → `VolumeRow`.
 const VOLUMES: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("volumes");
 
@@ -61,6 +65,8 @@ const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
 pub(super) const LAYOUT: &str = "layout";
 /// The only layout that this program knows.
 pub(super) const LAYOUT_VERSION: u64 = 1;
+/// The key in [`META`] of what all files may take on disk, as it was found at the first start.
+const MAX_BYTES: &str = "max-bytes";
 /// The key of the next blob id in [`META`].
 const NEXT_BLOB: &str = "next-blob";
 /// The name in [`KEYS`] of what credentials are hashed with.
@@ -79,6 +85,7 @@ pub(super) struct Tables<'t> {
     partials: Rows<'t>,
     marks: Rows<'t>,
     deletions: Table<'t, u64, &'static [u8]>,
+    moves: Table<'t, u64, &'static [u8]>,
     volumes: Table<'t, u32, &'static [u8]>,
     revisions: Rows<'t>,
     renewals: Rows<'t>,
@@ -121,6 +128,7 @@ impl<'t> Tables<'t> {
             partials: txn.open_table(PARTIALS)?,
             marks: txn.open_table(MARKS)?,
             deletions: txn.open_table(DELETIONS)?,
+            moves: txn.open_table(MOVES)?,
             volumes: txn.open_table(VOLUMES)?,
             revisions: txn.open_table(REVISIONS)?,
             renewals: txn.open_table(RENEWALS)?,
@@ -187,6 +195,7 @@ pub(super) fn complete(database: &Database) -> Result<(), Failure> {
     let opened = [DOCUMENTS, GRANTS].into_iter().try_for_each(|of| read.open_table(of).map(drop));
     let opened = opened.and_then(|()| read.open_table(HISTORY).map(drop));
     let opened = opened.and_then(|()| read.open_table(SCRUBS).map(drop));
+    let opened = opened.and_then(|()| read.open_table(MOVES).map(drop));
     drop(read);
     match opened {
         Err(TableError::TableDoesNotExist(_)) => {
@@ -215,6 +224,18 @@ pub(super) fn grant_key(database: &Database) -> Result<[u8; 32], Failure> {
     txn.open_table(KEYS)?.insert(GRANT_KEY, key.as_slice())?;
     txn.commit()?;
     Ok(key)
+}
+
+/// What all files may take on disk, as it was found at the first start; `found` is written down where nothing was yet.
+pub(super) fn max_bytes(database: &Database, found: u64) -> Result<u64, Failure> {
+    let meta = database.begin_read()?.open_table(META)?;
+    if let Some(row) = meta.get(MAX_BYTES)? {
+        return Ok(row.value());
+    }
+    let txn = begin(database)?;
+    txn.open_table(META)?.insert(MAX_BYTES, found)?;
+    txn.commit()?;
+    Ok(found)
 }
 
 /// The key of a row that this program wrote.

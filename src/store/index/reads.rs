@@ -143,6 +143,19 @@ pub(in crate::store) fn references(
     Ok((found, None))
 }
 
+/// Every blob in a volume.
+pub(in crate::store) fn blobs_in(db: &Database, volume: u32) -> Result<Vec<(Sha256, BlobRow)>, Failure> {
+    let mut found = Vec::new();
+    for item in db.begin_read()?.open_table(BLOBS)?.iter()? {
+        let (sha, value) = item?;
+        let row = BlobRow::decode(value.value())?;
+        if row.volume == volume {
+            found.push((Sha256(*sha.value()), row));
+        }
+    }
+    Ok(found)
+}
+
 /// Every partial fill.
 pub(in crate::store) fn partials(db: &Database) -> Result<Vec<(EntryKey, PartialRow)>, Failure> {
     all(db, PARTIALS)

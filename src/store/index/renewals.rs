@@ -25,7 +25,7 @@ impl Tables<'_> {
                 self.of_revision(key, |decided| decided.superseded = Some(superseded.clone()))
             }
             Decision::Reinstate(key) => self.of_revision(key, |decided| decided.superseded = None),
-            Decision::Pin(key, at) => self.of_revision(key, |decided| decided.pinned_at = *at),
+            Decision::Pin(key, pin) => self.of_revision(key, |decided| decided.pinned = pin.clone()),
             Decision::Renew(key, renewal) => self.put_renewal(key, Some(renewal)),
             Decision::Renewed(key) => self.put_renewal(key, None),
             Decision::Hold(repo, since) => self.hold(repo, *since),
@@ -63,7 +63,7 @@ impl Tables<'_> {
     }
 
     /// Adds a line to the history, and takes the oldest away when there are too many.
-    fn note(&mut self, happening: &Happening) -> Result<(), Failure> {
+    pub(super) fn note(&mut self, happening: &Happening) -> Result<(), Failure> {
         let first = self.history.first()?.map(|(number, _)| number.value());
         let last = self.history.last()?.map(|(number, _)| number.value());
         let next = last.map_or(0, |last| last + 1);

@@ -97,6 +97,70 @@ async fn a_disk_that_stops_at_any_sync_loses_nothing_acknowledged() {
     }
 }
 
+/// Fills and removes until a volume is sparse.
+async fn make_sparse(store: &Store) {
+    for i in 0..3_u64 {
+        fill(store, &key(&format!("file-{i}")), &pattern(i, CHUNK + 100)).await.unwrap();
+    }
+    fill(store, &key("large"), &pattern(9, 12 * CHUNK)).await.unwrap();
+    let select = Selector { path: Some("large".into()), ..Selector::default() };
+    store.remove(&select).await.unwrap();
+    removed_but(store, 0).await;
+}
+
+/// Returns when the disk has stopped: what waits for it then would wait long.
+async fn stop(faults: &Faults) {
+    while !faults.stopped() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+/// A volume is emptied and removed, and then something goes for want of room.
+async fn give_space_back(store: &Store) -> Result<(), StoreError> {
+    assert_eq!(store.rewrite().await?.map(|rewritten| rewritten.blobs), Some(3));
+    store.rewrite().await?;
+    store.prune(Some(3 << 20), Timestamp::now(), drop).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_disk_that_stops_while_space_is_given_back_loses_nothing() {
+    let mut syncs = 0;
+    loop {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let (store, faults) = faulty(&dir);
+        faults.forget_holes();
+        make_sparse(&store).await;
+        faults.stop_after(syncs);
+        let ended = tokio::select! {
+            ended = give_space_back(&store) => ended,
+            () = stop(&faults) => Err(StoreError::Closed),
+        };
+        let stopped = faults.stopped();
+        assert!(stopped || ended.is_ok(), "{ended:?}");
+        store.close().await;
+        drop(store);
+
+        let store = open(&dir);
+        let found = check(&store);
+        assert!(found.len() <= 3 && (found.len() == 3 || syncs > 8), "sync {syncs}: {found:?}");
+        removed_but(&store, 0).await;
+        let sizes: u64 = found.values().map(|sha| store.blob(sha).unwrap().unwrap().size).sum();
+        assert_eq!(held(&store), sizes, "sync {syncs}: chunks that nobody names");
+        // What was interrupted can be done now.
+        while store.rewrite().await.unwrap().is_some() {}
+        assert_eq!(check(&store), found, "sync {syncs}");
+        store.close().await;
+        if !stopped {
+            assert!(syncs > 20, "the work needs more syncs than {syncs}");
+            assert!(found.len() < 3, "something went for want of room: {found:?}");
+            break;
+        }
+        syncs += 1;
+    }
+}
+
 const CHILD_DIR: &str = "HUBCACHE_TEST_CRASH_DIR";
 
 /// Not a test of its own: the process that the next test kills.

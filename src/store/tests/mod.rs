@@ -1,9 +1,11 @@
 //! Tests of the store as a whole, on real files.
 
+mod bound;
 mod crashes;
 mod documents;
 mod fills;
 mod opening;
+mod random;
 mod scrubs;
 mod sharing;
 mod space;
@@ -81,7 +83,7 @@ fn entry(bytes: &[u8]) -> Entry {
         standing: Standing::Recorded,
         stored_at: NOW,
         checked_at: NOW,
-        access: crate::model::Access::Public { confirmed_at: NOW },
+        access: crate::model::Openness::Public { confirmed_at: NOW },
     }
 }
 
@@ -139,5 +141,5 @@ async fn removed_but(store: &Store, left: usize) {
 
 /// Bytes of chunks in all volumes.
 fn held(store: &Store) -> u64 {
-    store.0.volumes.all().iter().map(|v| v.handle().run(chunks::held).unwrap()).sum()
+    store.0.volumes.all().iter().map(|v| v.handle().run(chunks::held).unwrap().bytes).sum()
 }

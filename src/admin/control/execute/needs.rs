@@ -7,7 +7,7 @@ use super::super::{Context, Failure, Reply, Summary};
 use super::settings::{Sink, exclusively, mirror, tell, unreadable};
 use crate::cache::{NotTaken, Offered, Source};
 use crate::model::{
-    Access, EntryKey, Hub, LockedSettings, Needed, Repo, RepoKind, Resource, Revision, Timestamp,
+    EntryKey, Hub, LockedSettings, Needed, Openness, Repo, RepoKind, Resource, Revision, Timestamp,
 };
 use crate::remote_settings::{self as rs, Lockable, OPTIONS};
 
@@ -63,7 +63,7 @@ async fn keep_parts(context: &Context, lockable: &Lockable) -> Result<(), Failur
     for (file, bytes) in &lockable.parts {
         let source = Source::Memory(bytes.clone());
         let since = Timestamp::now();
-        let access = Access::Public { confirmed_at: since };
+        let access = Openness::Public { confirmed_at: since };
         let offered = Offered { source, promises: vec![], sha256: None, since, access };
         let taken = context.cache.take(file, offered, Arc::new(|_, _| ControlFlow::Continue(()))).await;
         taken.map_err(|error| not_kept(&file.to_string(), &error))?;

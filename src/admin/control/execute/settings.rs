@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use tokio::sync::mpsc;
 
 use super::super::{Context, Failure, Reply, Selector, Summary, chain};
-use crate::model::{Happening, LockedSettings, Timestamp};
+use crate::model::{Happening, LockedSettings, Pin, Timestamp};
 use crate::proxy::Mirror;
 use crate::remote_settings as rs;
 use crate::store::{self, StoreError};
@@ -53,9 +53,14 @@ pub(super) async fn release(context: &Context, model: &str, sink: &Sink) -> Resu
     done(context, told, sink).await
 }
 
-pub(super) async fn pin(context: &Context, selector: Selector, sink: &Sink) -> Result<Summary, Failure> {
+pub(super) async fn pin(
+    context: &Context,
+    selector: Selector,
+    pin: Pin,
+    sink: &Sink,
+) -> Result<Summary, Failure> {
     let _alone = exclusively(context).await;
-    let told = rs::pin(context.cache.store(), &selector.into(), Timestamp::now()).await;
+    let told = rs::pin(context.cache.store(), &selector.into(), pin).await;
     done(context, told, sink).await
 }
 

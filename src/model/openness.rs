@@ -7,7 +7,7 @@ use super::Timestamp;
 /// Who may read a file, and on whose word. It belongs to an entry: blobs are shared between entries, rights never are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Access {
+pub enum Openness {
     /// Everybody: the hub gave it to a request without credentials.
     Public {
         /// When it last did.
@@ -19,7 +19,7 @@ pub enum Access {
     Restricted,
 }
 
-impl Access {
+impl Openness {
     /// What two words on the same bytes under the same name come to: the operator's stands over the hub's, and what
     /// everybody may read is not closed by a caller who needed no credentials for it.
     #[must_use]
@@ -51,13 +51,13 @@ mod tests {
 
     #[test]
     fn the_operators_word_stands_and_the_hubs_is_not_taken_back_by_a_caller() {
-        let public = |at| Access::Public { confirmed_at: Timestamp(at) };
+        let public = |at| Openness::Public { confirmed_at: Timestamp(at) };
         for (a, b, both) in [
             (public(1), public(2), public(2)),
-            (public(1), Access::Restricted, public(1)),
-            (public(1), Access::Shared, Access::Shared),
-            (Access::Restricted, Access::Shared, Access::Shared),
-            (Access::Restricted, Access::Restricted, Access::Restricted),
+            (public(1), Openness::Restricted, public(1)),
+            (public(1), Openness::Shared, Openness::Shared),
+            (Openness::Restricted, Openness::Shared, Openness::Shared),
+            (Openness::Restricted, Openness::Restricted, Openness::Restricted),
         ] {
             assert_eq!((a.with(b), b.with(a)), (both, both), "{a:?} {b:?}");
         }
