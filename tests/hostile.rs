@@ -315,6 +315,7 @@ fn streams_that_are_reset_at_once_end_the_connection_and_ask_the_hub_little() {
     // ENHANCE_YOUR_CALM, where the end came as a frame and not as a reset of the connection.
     assert!(sent.1.is_none_or(|code| code == 11), "{sent:?}");
     let asked = scene.hub.count("", "none-");
+    eprintln!("{sent:?} of {STREAMS} streams, and {asked} requests to the hub");
     assert!(asked < 1000, "{asked} of {} requests reached the hub", sent.0);
 }
 

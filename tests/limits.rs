@@ -2,8 +2,11 @@
 
 use std::net::TcpStream;
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support;
 use support::client::{self, Incoming, Reply, Request};
@@ -146,6 +149,51 @@ fn bytes_to_clients_keep_to_the_rate_and_no_deadline_takes_them_for_stalled() {
         assert!(scene.limited(&limit) >= 1.0, "{limit}");
         assert_eq!(scene.hub.count("GET", "a.bin"), 1, "{}", scene.hub.journal());
     }
+}
+
+/// A response to a client at `from`, which reads all of it and counts that as it comes.
+fn read_from(from: &str, address: &str, path: &str, read: &AtomicUsize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        let mut stream = socket.connect(address.parse().unwrap()).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut piece = vec![0; 64 * KIB];
+        loop {
+            match stream.read(&mut piece).await {
+                Ok(count @ 1..) => read.fetch_add(count, Ordering::Relaxed),
+                _ => return,
+            };
+        }
+    });
+}
+
+#[test]
+fn a_client_with_many_responses_gets_no_more_than_one_with_a_single_one() {
+    let scene =
+        Scene::new(&[("a.bin", 4 * MIB), ("b.bin", 512 * KIB)], |b| b.set("limits.download_rate", "1MiB"));
+    for file in ["a.bin", "b.bin"] {
+        // Held without being sent.
+        assert!(scene.preload(&[file]).status.success());
+    }
+    let path = |file: &str| format!("/acme/tiny/resolve/{}/{file}", scene.commit);
+    let (many, one) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| read_from("127.0.0.1", scene.daemon.listen(), &path("a.bin"), &many));
+        }
+        eventually(|| (many.load(Ordering::Relaxed) > 0).then_some(()));
+        let before = many.load(Ordering::Relaxed);
+        read_from("127.0.0.2", scene.daemon.listen(), &path("b.bin"), &one);
+        let meanwhile = many.load(Ordering::Relaxed) - before;
+        assert!(one.load(Ordering::Relaxed) > 512 * KIB, "all of it, with its head");
+        // By responses it would have been eight times as much.
+        assert!(meanwhile < 2 * MIB, "{meanwhile}");
+        // The others need not be waited for.
+        scene.daemon.signal(rustix::process::Signal::KILL);
+    });
 }
 
 #[test]
