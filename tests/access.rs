@@ -464,6 +464,22 @@ fn certificates_are_needed_and_their_groups_count() {
 }
 
 #[test]
+fn a_session_with_a_certificate_is_not_resumed() {
+    use rustls::HandshakeKind;
+    let certificates = Certificates::new();
+    let scene = Scene::start(Tokens::with(RULES), |b| certificates.listen(b).arg("--access=mtls"));
+    let config = Arc::new(certificates.client(Some(&[(DnType::OrganizationalUnitName, "ml")])));
+    let kinds = [(); 2].map(|()| {
+        let stream = TcpStream::connect(scene.daemon.listen_tls()).unwrap();
+        let mut stream = tls::over_with(stream, "cache.example", config.clone()).unwrap();
+        let request = format!("GET {CONFIG} HTTP/1.1\r\nHost: cache.example\r\nConnection: close\r\n\r\n");
+        assert_eq!(tls::exchange(&mut stream, &request).status, 200);
+        stream.conn.handshake_kind().unwrap()
+    });
+    assert_eq!(kinds, [HandshakeKind::Full; 2], "each is checked anew");
+}
+
+#[test]
 fn with_tokens_a_certificate_may_be_shown() {
     let certificates = Certificates::new();
     let tokens = Tokens::with(RULES);
