@@ -464,6 +464,22 @@ fn certificates_are_needed_and_their_groups_count() {
 }
 
 #[test]
+fn a_session_with_a_certificate_is_not_resumed() {
+    use rustls::HandshakeKind;
+    let certificates = Certificates::new();
+    let scene = Scene::start(Tokens::with(RULES), |b| certificates.listen(b).arg("--access=mtls"));
+    let config = Arc::new(certificates.client(Some(&[(DnType::OrganizationalUnitName, "ml")])));
+    let kinds = [(); 2].map(|()| {
+        let stream = TcpStream::connect(scene.daemon.listen_tls()).unwrap();
+        let mut stream = tls::over_with(stream, "cache.example", config.clone()).unwrap();
+        let request = format!("GET {CONFIG} HTTP/1.1\r\nHost: cache.example\r\nConnection: close\r\n\r\n");
+        assert_eq!(tls::exchange(&mut stream, &request).status, 200);
+        stream.conn.handshake_kind().unwrap()
+    });
+    assert_eq!(kinds, [HandshakeKind::Full; 2], "each is checked anew");
+}
+
+#[test]
 fn with_tokens_a_certificate_may_be_shown() {
     let certificates = Certificates::new();
     let tokens = Tokens::with(RULES);
@@ -474,6 +490,38 @@ fn with_tokens_a_certificate_may_be_shown() {
     assert_eq!(get(certificates.client(None), &format!("{OWN}: {token}\r\n")), 200);
     let ml: &[_] = &[(DnType::OrganizationalUnitName, "ml")];
     assert_eq!(get(certificates.client(Some(ml)), ""), 200);
+}
+
+#[test]
+fn over_http_2_a_client_shows_a_token_as_to_any_server() {
+    let certificates = Certificates::new();
+    let tokens = Tokens::new();
+    let token = tokens.add("ci", &[]);
+    let mut scene = Scene::start(tokens, |b| certificates.listen(b).set("log.level", "trace"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = |fields: &[(&str, &str)]| {
+        let stream = TcpStream::connect(scene.daemon.listen_tls()).unwrap();
+        let ca = certificates.path("cert.pem");
+        let mut request = http::Request::get(format!("https://cache.example{CONFIG}"));
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(tls::empty()).unwrap();
+        runtime.block_on(async {
+            let mut sender = tls::http2(stream, "cache.example", &ca).await;
+            sender.send_request(request).await.unwrap().status().as_u16()
+        })
+    };
+    let bearer = format!("Bearer {token}");
+    assert_eq!(ask(&[]), 401);
+    assert_eq!(ask(&[("proxy-authorization", &bearer)]), 401, "it is nobody's proxy");
+    assert_eq!(ask(&[(OWN, "hct_wrong_canary_5b70"), ("authorization", &format!("Bearer {READER}"))]), 401);
+    assert_eq!(ask(&[(OWN, &token), ("authorization", &format!("Bearer {READER}"))]), 200);
+    assert!(scene.daemon.terminate().success());
+    let log = scene.daemon.log();
+    for secret in [&*token, "hct_wrong_canary_5b70", READER] {
+        assert_eq!(log.lines().find(|line| line.contains(secret)), None, "{secret} is logged");
+    }
 }
 
 #[test]

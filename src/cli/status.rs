@@ -27,6 +27,9 @@ hit, stale, known, absent and out-of-range, of all that have ended. Not counted 
 SERVED are body bytes of responses that have ended, FETCHED those that came in from the hub, API answers and what was handed on \
 included; SAVED is the difference, and its share of SERVED. A download that nobody has read yet makes it smaller.
 
+access is who may use it. A file of tokens or certificates that has changed and cannot be read is told there; the server \
+goes on with what it read before.
+
 xet counts requests for tokens to read the Xet store: whoever has one fetches files past this server.
 
 scrub is what was read again of what is held, in the background, and how much of it was found damaged.";
@@ -39,8 +42,9 @@ Examples:
   hubcache status --json | jq -r '.fills[] | \"\\(.arrived_bytes) of \\(.size_bytes) \\(.file)\"'";
 
 const JSON_HELP: &str = "\
-Print an object: version, pid, uptime_seconds, listen, listen_tls, intercept, admin, offline, hubs, total, xet_tokens, \
-scrub, fills, data; hubs and total have requests, asked, answered_here, hit_ratio, passed, served_bytes, fetched_bytes, \
+Print an object: version, pid, uptime_seconds, listen, listen_tls, intercept, admin, offline, access, hubs, total, \
+xet_tokens, scrub, fills, data; access has mode, tokens, rules, trouble, certificate_trouble; hubs and total have requests, \
+asked, answered_here, hit_ratio, passed, served_bytes, fetched_bytes, \
 saved_bytes, saved_ratio";
 
 pub fn command() -> Command {

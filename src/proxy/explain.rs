@@ -15,7 +15,7 @@ use steps::{Situation, private};
 
 use super::api::{ask as ask_document, first_question};
 use super::file::ask as ask_file;
-use super::{Asked, Frozen, keeper, rejected, status, upload, view};
+use super::{Asked, Frozen, permit, rejected, status, upload, view};
 use crate::cache::{Cache, Fetcher, FoundDocument, View};
 use crate::model::{Hub, Outcome, Question, Resource, Timestamp, Topic};
 use crate::policy::{Ask, Check, Plan, Rules, plan};
@@ -77,7 +77,7 @@ impl Sight<'_> {
 
     /// Why nobody is given what is asked for, if nobody is.
     fn barred(&self, target: &Target) -> Option<Step> {
-        let (hub, repo, path) = keeper::model_of(target)?;
+        let (hub, repo, path) = permit::model_of(target)?;
         let barred = self.rules.models.bar(hub, &repo, path.as_deref())?;
         Some(Step::ending(Action::Refuse, Outcome::Denied, barred.to_string()).status(403))
     }

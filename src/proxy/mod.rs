@@ -16,6 +16,7 @@ mod hot;
 mod keeper;
 mod offline;
 mod pac;
+mod permit;
 mod private;
 mod settings;
 mod status;
@@ -171,7 +172,7 @@ impl Proxy {
         let who = match self.receive(&mut head, &peer, &arrival) {
             Ok(who) => who,
             Err(why) => {
-                let reply = keeper::unknown(why, SeenAs::of(&head, &arrival), self.forwarding.keeper.field());
+                let reply = permit::unknown(why, SeenAs::of(&head, &arrival), self.forwarding.keeper.field());
                 let reply = upload::turned_away(reply, &head, body).await;
                 return self.finish(reply, None, ending(None, Some(spot))).into();
             }
@@ -193,7 +194,7 @@ impl Proxy {
 
     /// Who makes a request; this server's credential is no part of it any more.
     fn receive(&self, head: &mut Parts, peer: &Peer, arrival: &Arrival) -> Result<Who, Unknown> {
-        let is_for_all = keeper::is_for_all(head, arrival);
+        let is_for_all = permit::is_for_all(head, arrival);
         let known = self.forwarding.keeper.receive(head, arrival, peer, Timestamp::now());
         known.or_else(|why| if is_for_all { Ok(Who::of(peer)) } else { Err(why) })
     }
@@ -230,7 +231,7 @@ impl Proxy {
         let hub = target.as_ref().ok().and_then(Target::hub);
         let what = self.telemetry.audits().then(|| audit::What::of(target.as_ref().ok()));
         let answered = |reply| Decided { reply, hub, passage: None, what };
-        let is_for_all = keeper::is_for_all(&head, &arrival);
+        let is_for_all = permit::is_for_all(&head, &arrival);
         head.extensions.insert(Visit { arrival, at_hub, seen });
         let refused =
             target.as_ref().ok().filter(|_| !is_for_all).and_then(|target| self.refused_to(who, target));

@@ -18,7 +18,7 @@
 //! # Who owns what
 //! The book is a file; the program's shell reads it and swaps it as a whole. A tunnel keeps who opened it, and each
 //! request in it is decided by the book of that moment: a token that was revoked or has expired grants nothing from then
-//! on, in open connections too.
+//! on, in open connections too. Of a tunnel that is relayed unseen only the opening is decided; it goes on until it ends.
 //!
 //! # Failure cases
 //! - A wrong, an expired and a revoked token are refused even where an address alone would do: whoever shows a
