@@ -12,7 +12,7 @@ use super::probe::Probe;
 use super::quota::Quota;
 use super::sites::Site;
 use super::trouble::Trouble;
-use super::{Client, Failure, Haste};
+use super::{Client, Failure};
 use crate::model::Hub;
 use crate::telemetry::Telemetry;
 
@@ -96,50 +96,6 @@ impl Client {
         };
         // Whether it answers or not, the next request finds out.
         let _ = tokio::time::timeout(took, circuit.wait_for(|c| c.open_since().is_none())).await;
-    }
-
-    /// Does what `attempt` does. While nobody waits for it, it is not done before the hub may be asked by those who
-    /// are in no haste, and done again when the hub asks to be left alone.
-    pub(super) async fn patiently<T, F>(
-        &self,
-        hub: Hub,
-        haste: &Haste,
-        mut attempt: impl FnMut() -> F,
-    ) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        let mut tried = 0;
-        loop {
-            self.until_calm(hub, haste).await;
-            match attempt().await {
-                Err(failure) if failure.is_limited() && !haste.is_awaited() => {
-                    tried += 1;
-                    tracing::debug!(%hub, error = %failure, "a download in the background pauses");
-                    // Also a hub that names no time, or none at all, is left alone a little.
-                    self.pause(self.settings.wait(tried, None), haste).await;
-                }
-                done => return done,
-            }
-        }
-    }
-
-    /// Waits until somebody waits, or until the hub neither asks to be left alone nor has little of its quota left. A
-    /// hub with mirrors is not waited for.
-    pub async fn until_calm(&self, hub: Hub, haste: &Haste) {
-        while !haste.is_awaited() && self.sites.for_request(hub, false, Instant::now()).len() < 2 {
-            let now = Instant::now();
-            let until = self.admissions[&hub].busy_until(Kind::Files, self.settings.quota_reserve, now);
-            let Some(until) = until else { return };
-            self.pause(until.saturating_duration_since(now), haste).await;
-        }
-    }
-
-    async fn pause(&self, time: Duration, haste: &Haste) {
-        tokio::select! {
-            () = tokio::time::sleep(time) => {}
-            () = haste.until_awaited() => {}
-        }
     }
 
     /// Sends what is asked of a hub's own origin, unless the hub is down or asked to be left alone. `sent` is not
@@ -243,7 +199,7 @@ impl Admission {
     }
 
     /// Until when those who are in no haste leave the hub alone.
-    fn busy_until(&self, kind: Kind, reserve: u32, now: Instant) -> Option<Instant> {
+    pub(super) fn busy_until(&self, kind: Kind, reserve: u32, now: Instant) -> Option<Instant> {
         let left = self.held_off()[kind as usize].as_ref().and_then(|held| held.left(now));
         let scarce = self.quotas()[kind as usize].and_then(|quota| quota.scarce_until(reserve, now));
         left.map(|left| now + left).max(scarce)

@@ -21,6 +21,7 @@
 mod admission;
 mod ask;
 mod body;
+mod calm;
 mod circuit;
 mod client;
 mod collect;
