@@ -294,6 +294,18 @@ fn a_revoked_and_an_expired_token_are_none_also_in_open_tunnels() {
 }
 
 #[test]
+fn commands_at_once_do_not_undo_each_other() {
+    let tokens = Tokens::new();
+    support::client::at_once(6, |i| tokens.add(&format!("number {i}"), &[]));
+    let listed = tokens.command(&["list", "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(listed["tokens"].as_array().unwrap().len(), 6, "{listed}");
+    support::client::at_once(5, |i| tokens.command(&["revoke", &format!("number {i}")]));
+    let text = tokens.text();
+    assert!(text.matches("[[token]]").count() == 1 && text.contains("number 5"), "{text}");
+}
+
+#[test]
 fn a_file_that_means_nothing_leaves_the_one_before_in_force() {
     let tokens = Tokens::new();
     let token = tokens.add("ci", &[]);

@@ -56,7 +56,17 @@ pub async fn execute(context: Context, command: Command, sink: mpsc::Sender<Repl
         Command::Prune { to, plan } => prune::prune(&context, to, plan, &sink).await,
         Command::Survey { repo, revision } => transfer::survey(&context, &repo, &revision, &sink).await,
         Command::Bring { files } => transfer::bring(&context, files, &sink).await,
-        Command::Take { files } => take::take(&context, files, &sink).await,
+        Command::Take { files } => {
+            context.audit(|| {
+                let detail =
+                    format!("{} files of this machine's disk, to be held without a hub", files.len());
+                Record {
+                    who: Some(Doer::operator()),
+                    ..Record::changed(Timestamp::now(), "imported", detail)
+                }
+            });
+            take::take(&context, files, &sink).await
+        }
         Command::Learn { repo, commit, names, absent, imported } => {
             if let Some(imported) = imported {
                 context.cache.note_imported(&repo, &commit, &imported).await;
