@@ -99,10 +99,11 @@ async fn a_disk_that_stops_at_any_sync_loses_nothing_acknowledged() {
 
 /// Fills and removes until a volume is sparse.
 async fn make_sparse(store: &Store) {
+    // In front of the others, so that the file cannot be cut.
+    fill(store, &key("large"), &pattern(9, 12 * CHUNK)).await.unwrap();
     for i in 0..3_u64 {
         fill(store, &key(&format!("file-{i}")), &pattern(i, CHUNK + 100)).await.unwrap();
     }
-    fill(store, &key("large"), &pattern(9, 12 * CHUNK)).await.unwrap();
     let select = Selector { path: Some("large".into()), ..Selector::default() };
     store.remove(&select).await.unwrap();
     removed_but(store, 0).await;
