@@ -128,8 +128,8 @@ fn without_room_stream_passes_a_file_on_and_verified_says_so() {
     let mut wrong = noise(77, SIZE).to_vec();
     wrong[0] ^= 1;
     let commit = hub.hf("acme/wrong").commit([File::lfs("model.bin", wrong)]);
-    let at_the_end = support::hub::What::WrongByteAt(SIZE as u64 - 1);
-    hub.fault(support::hub::Fault::on("acme/wrong", at_the_end).get());
+    let wrong_end = support::hub::What::WrongByteAt(SIZE as u64 - 1);
+    hub.fault(support::hub::Fault::on("acme/wrong", wrong_end).get());
     let broken = client::get(&format!("{}/acme/wrong/resolve/{commit}/model.bin", daemon.url()));
     assert!(broken.ended == Ended::Broken && broken.body.len() < SIZE, "{}", broken.body.len());
 

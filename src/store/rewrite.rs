@@ -54,17 +54,25 @@ impl Store {
     pub async fn rewrite(&self) -> Result<Option<Rewritten>, StoreError> {
         self.0.check_open()?;
         self.remove_empty().await?;
-        let Some(volume) = self.sparsest() else { return Ok(None) };
-        let emptied = self.empty(&volume).await;
-        // What is left in it may get company again.
-        volume.set_retiring(false);
-        let rewritten = emptied?;
-        self.remove_empty().await?;
-        Ok(Some(rewritten))
+        for volume in self.sparse() {
+            if !self.0.volumes.retire(&volume) {
+                continue;
+            }
+            let emptied = self.empty(&volume).await;
+            // What is left in it may get company again.
+            volume.set_retiring(false);
+            let rewritten = emptied?;
+            // One in which there are only unfinished files must not keep others from being rewritten.
+            if rewritten.blobs > 0 {
+                self.remove_empty().await?;
+                return Ok(Some(rewritten));
+            }
+        }
+        Ok(None)
     }
 
-    /// A sparse volume to which nothing is being written, and to which nothing new goes from now on.
-    fn sparsest(&self) -> Option<Arc<Volume>> {
+    /// Volumes of which much is not needed, the sparsest first.
+    fn sparse(&self) -> Vec<Arc<Volume>> {
         let waste = |volume: &Arc<Volume>| {
             let blocks = volume.blocks();
             let waste = blocks.saturating_sub(volume.weight().saturating_add(VOLUME_BASE));
@@ -73,7 +81,7 @@ impl Store {
         let all = self.0.volumes.all();
         let mut sparse: Vec<_> = all.into_iter().filter_map(|v| Some((waste(&v)?, v))).collect();
         sparse.sort_by_key(|(waste, _)| std::cmp::Reverse(*waste));
-        sparse.into_iter().map(|(_, volume)| volume).find(|volume| self.0.volumes.retire(volume))
+        sparse.into_iter().map(|(_, volume)| volume).collect()
     }
 
     async fn empty(&self, volume: &Arc<Volume>) -> Result<Rewritten, StoreError> {

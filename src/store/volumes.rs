@@ -124,7 +124,10 @@ impl Volumes {
         let left = self.left().map_err(Refused::Store)?;
         let more = Want { bytes: 0, weight };
         match reserved.volume().growth_for(more).saturating_sub(left) {
-            0 => Ok(reserved.extend(weight)),
+            0 => {
+                reserved.extend(weight);
+                Ok(())
+            }
             missing => Err(Refused::Full(missing)),
         }
     }

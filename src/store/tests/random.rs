@@ -11,7 +11,7 @@ use crate::model::Pin;
 const LIMIT: u64 = 24 << 20;
 const REVISIONS: u64 = 8;
 const PATHS: u64 = 6;
-const CONTENTS: u64 = 40;
+const CONTENTS: u64 = 80;
 
 /// What the store must hold, or may have let go.
 #[derive(Default)]
@@ -41,14 +41,14 @@ fn content(number: u64) -> Bytes {
 
 /// Many small ones, and some of several chunks.
 fn made(number: u64) -> Bytes {
-    let len = match number % 8 {
+    let len = match number % 10 {
         0 => 7,
         1 => 3_000,
         2 => 40_000,
-        3 => 200_000,
-        4 => 700_000,
-        5 => CHUNK,
-        6 => CHUNK + 1_500,
+        3 | 4 => 100_000,
+        5 | 6 => 300_000,
+        7 => CHUNK,
+        8 => CHUNK + 1_500,
         _ => 2 * CHUNK + 70_000,
     };
     pattern(1_000 + number, len)
