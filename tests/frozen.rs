@@ -277,6 +277,24 @@ fn what_is_pinned_and_not_held_says_how_to_bring_it() {
 }
 
 #[test]
+fn what_the_lock_pins_stays_when_room_is_wanted_though_nobody_else_pins_it() {
+    let mut scene = Scene::held();
+    assert_eq!(scene.get("/acme/tiny/resolve/main/README.md").status, 200);
+    for model in ["acme/tiny", "mozilla:acme/small"] {
+        let output = scene.daemon.command(&["unpin", model]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    scene.freeze();
+    let output = scene.daemon.command(&["prune", "--to", "0"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("/README.md"), "{said}");
+    let served = scene.get("/acme/tiny/resolve/main/onnx/model.onnx");
+    assert!(served.status == 200 && served.body == weights());
+    assert_eq!(scene.get("/acme/small/v1.0/config.json").status, 200);
+    scene.refused("/acme/tiny/resolve/main/README.md");
+}
+
+#[test]
 fn a_lock_that_is_none_is_refused_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join("hubcache.lock");

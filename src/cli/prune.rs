@@ -94,9 +94,8 @@ pub fn run(matches: &ArgMatches) -> Result<(), Failure> {
         let (verb, free) = if is_plan { ("would remove", "free") } else { ("removed", "freed") };
         let (bytes, used) = (print::size(done.bytes), print::size(space.used_bytes));
         let of = print::size(space.limit_bytes);
-        table(&going)
-            .write(&mut out)
-            .and_then(|()| writeln!(out, "{verb} {files} and {free} {bytes}; {used} of {of} are used"))
+        let listed = if going.is_empty() { Ok(()) } else { table(&going).write(&mut out) };
+        listed.and_then(|()| writeln!(out, "{verb} {files} and {free} {bytes}; {used} of {of} are used"))
     };
     output(written.and_then(|()| out.flush()))
 }
