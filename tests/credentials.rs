@@ -169,7 +169,7 @@ fn a_restricted_file_is_kept_once_for_those_whom_the_hub_grants_it() {
             assert!(reply.header("x-repo-commit").is_some_and(|c| scene.commits.iter().any(|k| k == c)));
             assert_eq!(reply.header("content-length"), Some(&*bytes.len().to_string()));
             let is_first = at == 0 && url.contains("/main/");
-            let how = if is_first { "fwd=uri-miss; detail=private" } else { "hit; detail=entitled" };
+            let how = if is_first { "fwd=uri-miss; detail=granted" } else { "hit; detail=entitled" };
             assert_eq!(reply.header("cache-status"), Some(&*format!("hubcache; {how}")), "{url} {at}");
             assert_eq!((reply.header("set-cookie"), reply.header("location")), (None, None));
         }

@@ -134,7 +134,7 @@ impl Fetcher {
     ) -> Result<Ticket, FillError> {
         let asker = Asker::Caller(credential, said);
         let mut ticket = self.join(Urgency::Awaited, resource, asked, part, asker)?;
-        ticket.outcome = Outcome::Private;
+        ticket.outcome = Outcome::Granted;
         Ok(ticket)
     }
 

@@ -23,8 +23,10 @@ pub enum Outcome {
     Linked,
     /// A HEAD answered by asking the hub.
     Asked,
-    /// Fetched or asked for with the caller's own credentials; what came is kept for those whom the hub grants it.
+    /// Handed to the hub with the caller's own credentials, because the answer depends on them; kept nowhere.
     Private,
+    /// A file that was fetched or asked for with the caller's own credentials; it is kept for those whom the hub grants it.
+    Granted,
     /// Answered from the store, because the hub accepts the caller's own credentials for it.
     Entitled,
     /// Fetched, verified and sent, but not kept, because there was no room.
@@ -100,7 +102,7 @@ pub enum AnsweredBy {
 
 impl Outcome {
     /// All of them, for the registry of metrics.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::Hit,
         Self::Revalidated,
         Self::Stale,
@@ -111,6 +113,7 @@ impl Outcome {
         Self::Linked,
         Self::Asked,
         Self::Private,
+        Self::Granted,
         Self::Entitled,
         Self::Unstored,
         Self::Passed,
@@ -156,6 +159,7 @@ impl Outcome {
             Self::Linked => "linked",
             Self::Asked => "asked",
             Self::Private => "private",
+            Self::Granted => "granted",
             Self::Entitled => "entitled",
             Self::Unstored => "unstored",
             Self::Passed => "passed",
@@ -199,6 +203,7 @@ impl Outcome {
             | Self::Linked
             | Self::Asked
             | Self::Private
+            | Self::Granted
             | Self::Entitled
             | Self::Unstored
             | Self::Refused
@@ -242,7 +247,8 @@ impl Outcome {
             Self::Miss => "fwd=uri-miss; stored",
             Self::Collapsed => "fwd=uri-miss; stored; collapsed",
             Self::Asked => "fwd=uri-miss",
-            Self::Private => "fwd=uri-miss; detail=private",
+            Self::Private => "fwd=bypass; detail=private",
+            Self::Granted => "fwd=uri-miss; detail=granted",
             Self::Entitled => "hit; detail=entitled",
             Self::Unstored => "fwd=uri-miss; detail=unstored",
             Self::Passed | Self::Relayed => "fwd=bypass",

@@ -354,8 +354,8 @@ impl Proxy {
     async fn landed(&self, resource: &Resource, asked: &Asked<'_>, ticket: &Ticket, landed: Landed) -> Reply {
         match landed {
             Landed::Stored(entry) => self.serve(resource, asked, &entry, ticket.outcome).await,
-            Landed::Linked(entry) if ticket.outcome == Outcome::Private => {
-                self.serve(resource, asked, &entry, Outcome::Private).await
+            Landed::Linked(entry) if ticket.outcome == Outcome::Granted => {
+                self.serve(resource, asked, &entry, Outcome::Granted).await
             }
             Landed::Linked(entry) => self.serve(resource, asked, &entry, Outcome::Linked).await,
             Landed::Unstored => status::of_fill(&FillError::NoSpace),
@@ -372,7 +372,7 @@ impl Proxy {
     ) -> Reply {
         let file = &head.representation;
         let outcome = match ticket.outcome {
-            Outcome::Private => Outcome::Private,
+            Outcome::Granted => Outcome::Granted,
             outcome if ticket.keeps() => outcome,
             _ => Outcome::Unstored,
         };

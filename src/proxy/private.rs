@@ -79,7 +79,7 @@ impl Proxy {
                 None => fetcher.tell_granted(&subject, &credential).await,
             };
             return match said {
-                Ok(said) => self.tell(resource, asked, &said, Outcome::Private),
+                Ok(said) => self.tell(resource, asked, &said, Outcome::Granted),
                 Err(failure) => status::of_failure(&failure),
             };
         }

@@ -141,7 +141,7 @@ impl Situation<'_> {
 /// How a request that depends on the caller would end.
 pub(super) fn private() -> Step {
     let why = "the request has credentials of its own, and the hub says whether they open it".to_owned();
-    Step::ending(Action::Private, Outcome::Private, why).when("if the hub refuses it to others")
+    Step::ending(Action::Private, Outcome::Granted, why).when("if the hub refuses it to others")
 }
 
 impl Step {

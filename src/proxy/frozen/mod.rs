@@ -271,7 +271,8 @@ impl Proxy {
         let reply = self.planned(fetcher, at, asked).await;
         let (status, headers) = (reply.response.status(), reply.response.headers());
         recorder.stands(&resource.repo, &resource.revision, headers);
-        if reply.outcome == Outcome::Private && status.is_success() {
+        let needs_caller = matches!(reply.outcome, Outcome::Granted | Outcome::Entitled | Outcome::Private);
+        if needs_caller && status.is_success() {
             return frozen.refuse(frozen.remedies.private(&model, &resource.path));
         }
         if status.is_success() || status == http::StatusCode::NOT_MODIFIED {
