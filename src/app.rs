@@ -268,6 +268,9 @@ impl Service {
             Audit::start(path, &core.telemetry).map_err(|error| Error::Audit(path.clone(), error))
         });
         let audit = audit.transpose()?;
+        if let Some(audit) = &audit {
+            audit.watch(&store);
+        }
         if let Some(settings) = delivered {
             lent::take_over(settings, &core, &store).await?;
         }

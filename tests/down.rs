@@ -377,6 +377,7 @@ fn mirrors_are_asked_while_the_hub_is_down_and_sent_no_credentials() {
         .hub(&hub)
         .set("hub.huggingface.mirrors", &format!("http://127.0.0.1:1,{}", mirror.url()))
         .set("upstream.backoff", "5ms")
+        .set("entitlement.remembered", "0s")
         .set("upstream.probe_interval", "100ms")
         .start();
     let url = |file| format!("{}/acme/tiny/resolve/{commit}/{file}.json", daemon.url());

@@ -105,7 +105,8 @@ fn is_imported_without_a_download(client: HuggingFaceHub) {
     hub.clear();
     let (mut daemon, lock) = (daemon(&hub), folder.path().join("hubcache.lock"));
     // The directory of the client, which has the cache in it.
-    told(run(&daemon, &lock, "import", &["--hf-cache", home.join("hf").to_str().unwrap()]), 0);
+    let home = home.join("hf");
+    told(run(&daemon, &lock, "import", &["--hf-cache", home.to_str().unwrap(), "--shareable"]), 0);
     let again = folder.path().join("again");
     told(run(&daemon, &lock, "export", &["--hf-cache", again.to_str().unwrap()]), 0);
     assert_eq!(cache(&again), cache(&home.join("hf/hub")));

@@ -12,7 +12,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::model::Timestamp;
+use crate::model::{EntryKey, Timestamp};
+use crate::store::{Store, WentAway};
 use crate::telemetry::Telemetry;
 use crate::telemetry::audit::{Deed, Message, Record};
 
@@ -55,6 +56,12 @@ impl Audit {
         Ok(Self { telemetry: telemetry.clone(), ended })
     }
 
+    /// Has it tell what `store` lets go for want of room.
+    pub(super) fn watch(&self, store: &Store) {
+        let telemetry = self.telemetry.clone();
+        store.on_evicted(move |went| telemetry.audit(|| evicted(went)));
+    }
+
     /// Writes what waits, if that is possible soon.
     pub(super) fn stop(self) {
         let until = Instant::now() + PATIENCE;
@@ -65,6 +72,23 @@ impl Audit {
         if self.ended.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the audit log could not be written to its end");
         }
+    }
+}
+
+fn evicted(went: &WentAway<'_>) -> Record {
+    let EntryKey { hub, root, repo, revision, path } = went.key;
+    Record {
+        at: Timestamp::now(),
+        deed: Deed::Evicted,
+        host: Some(root.to_string()),
+        hub: Some(*hub),
+        repo: Some(repo.to_string()),
+        revision: Some(revision.clone()),
+        path: Some(path.clone()),
+        sha256: went.blob,
+        bytes: Some(went.size_bytes),
+        outcome: Some(went.reason.name().to_owned()),
+        ..Record::default()
     }
 }
 

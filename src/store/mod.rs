@@ -160,7 +160,7 @@ pub use open_error::OpenError;
 pub use records::{BlobId, BlobInfo, PartialRecord, RefRecord};
 pub use renewals::Decision;
 pub use rewrite::Rewritten;
-pub use room::{Going, MOST_FILES, Pruned, Spared};
+pub use room::{Going, MOST_FILES, Pruned, Spared, WentAway};
 pub use scrubs::{Compared, Due};
 pub use selector::Selector;
 pub use settings::{CHUNK, DOCUMENT_MAX, SMALL, Settings, chunks_of};

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Duration;
 
 use redb::{ReadableDatabase, TableError};
@@ -25,7 +25,7 @@ use super::lent::Lent;
 use super::lock::Refused;
 use super::memory::Memory;
 use super::open_error::{OpenError, at_database, at_open};
-use super::room::{Evicted, Keeps};
+use super::room::{Evicted, Keeps, TellEvicted};
 use super::settings::{Settings, Shares};
 use super::volume::Neighbours;
 use super::volumes::Volumes;
@@ -41,6 +41,7 @@ pub(super) struct Inner {
     /// Held by whoever has something go.
     pub making_room: tokio::sync::Mutex<()>,
     pub evicted: Evicted,
+    pub tell_evicted: OnceLock<TellEvicted>,
     /// What never goes, beside what the index says.
     pub spared: RwLock<Vec<Weak<Keeps>>>,
     pub rewrite_rate: u64,
@@ -134,6 +135,7 @@ impl Store {
             budget,
             making_room: tokio::sync::Mutex::default(),
             evicted: Evicted::default(),
+            tell_evicted: OnceLock::new(),
             spared: RwLock::default(),
             rewrite_rate: settings.rewrite_rate,
             index,

@@ -71,6 +71,34 @@ pub struct Pruned {
     pub used_bytes: u64,
 }
 
+/// Told of each file that went for want of room.
+pub(super) type TellEvicted = Box<dyn Fn(&WentAway<'_>) + Send + Sync>;
+
+/// A file that went for want of room.
+#[derive(Clone, Copy, Debug)]
+pub struct WentAway<'a> {
+    /// Its name.
+    pub key: &'a EntryKey,
+    /// Its bytes; none of one that was not whole.
+    pub blob: Option<Sha256>,
+    /// How many bytes of it were here.
+    pub size_bytes: u64,
+    /// Why it was chosen.
+    pub reason: Reason,
+}
+
+impl Victim {
+    fn tell(&self, tell: &TellEvicted) {
+        let blob = match &self.subject {
+            Subject::Blob(sha) => Some(*sha),
+            Subject::Partial(_) => None,
+        };
+        for key in &self.keys {
+            tell(&WentAway { key, blob, size_bytes: self.size, reason: self.reason });
+        }
+    }
+}
+
 /// Whether a file never goes.
 pub(super) type Keeps = Box<dyn Fn(&EntryKey) -> bool + Send + Sync>;
 
@@ -270,6 +298,11 @@ impl Store {
         })
     }
 
+    /// Has `tell` told of each file that goes for want of room from now on. Whoever came first is told.
+    pub fn on_evicted(&self, tell: impl Fn(&WentAway<'_>) + Send + Sync + 'static) {
+        let _ = self.0.tell_evicted.set(Box::new(tell));
+    }
+
     /// Lets nothing go for which `keeps` says so, until what is returned is dropped.
     pub fn spare(&self, keeps: impl Fn(&EntryKey) -> bool + Send + Sync + 'static) -> Spared {
         let mut spared = self.0.spared.write().unwrap_or_else(PoisonError::into_inner);
@@ -350,6 +383,9 @@ impl Store {
             });
             let gone = gone.await?;
             all.blobs.extend(gone.blobs);
+            if let Some(tell) = self.0.tell_evicted.get() {
+                gone.went.iter().for_each(|victim| victim.tell(tell));
+            }
             for (reason, (files, bytes)) in gone.by_reason {
                 self.0.evicted.entries[reason as usize].fetch_add(files, Ordering::Relaxed);
                 self.0.evicted.bytes[reason as usize].fetch_add(bytes, Ordering::Relaxed);

@@ -128,7 +128,7 @@ impl Record {
     pub fn of(happening: &Happening) -> Self {
         let Happening { at, event, model, hub, revision, to, detail } = happening;
         let (deed, is_operators) = match event {
-            Event::Dropped => (Deed::Evicted, false),
+            Event::Dropped | Event::Evicted | Event::Damaged => (Deed::Evicted, false),
             Event::Held | Event::Released | Event::Pinned | Event::Unpinned => (Deed::Changed, true),
             _ => (Deed::Changed, false),
         };

@@ -168,6 +168,8 @@ pub(in crate::store) struct Gone {
     pub blobs: Vec<BlobId>,
     /// Files and bytes on disk, by reason.
     pub by_reason: BTreeMap<Reason, (u64, u64)>,
+    /// Which of the victims went.
+    pub went: Vec<Victim>,
 }
 
 impl Tables<'_> {
@@ -183,6 +185,7 @@ impl Tables<'_> {
         for victim in victims {
             let Some(id) = self.evict_one(victim, now, in_use)? else { continue };
             gone.blobs.push(id);
+            gone.went.push(victim.clone());
             let (files, bytes) = gone.by_reason.entry(victim.reason).or_default();
             *files += victim.keys.len() as u64;
             *bytes += victim.weight;
