@@ -94,7 +94,6 @@ impl Client {
             .with_env_filter(EnvFilter::new("info"))
             .with_ansi(false)
             .try_init();
-        let client = ClientKey::of(std::net::Ipv4Addr::LOCALHOST.into());
         stored.runtime.spawn(async move {
             let service = service_fn(|request| {
                 let proxy = Arc::clone(&proxy);

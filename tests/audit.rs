@@ -164,3 +164,35 @@ fn a_log_that_cannot_be_written_stops_nobody() {
     assert_eq!(status.and_then(|status| status.code()), Some(73), "{log}");
     assert!(log.contains("--audit FILE"), "{log}");
 }
+
+#[test]
+fn what_goes_for_want_of_room_is_told_file_by_file() {
+    const SIZE: usize = 4 << 20;
+    let hub = ScriptedHub::start();
+    let bytes = |n: usize| vec![u8::try_from(n).unwrap(); SIZE];
+    for n in 0..12 {
+        hub.hf(&format!("acme/m{n}")).commit([File::lfs("model.bin", bytes(n))]);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.jsonl");
+    let mut daemon = Daemon::builder()
+        .hub(&hub)
+        .set("store.max_size", "32MiB")
+        .arg(&format!("--audit={}", path.display()))
+        .start();
+    for n in 0..12 {
+        let url = format!("{}/acme/m{n}/resolve/main/model.bin", daemon.url());
+        Request::get(&url).send().assert_is(200, &bytes(n), "kept, and others go for it");
+    }
+    assert!(daemon.terminate().success());
+    let lines = lines(&path);
+    let gone: Vec<_> = lines.iter().filter(|line| line["event"] == "evicted").collect();
+    let files: Vec<_> = gone.iter().filter(|line| line["path"] == "model.bin").collect();
+    assert!(files.len() >= 4, "{lines:?}");
+    for line in files {
+        let repo = line["repo"].as_str().unwrap();
+        let n: usize = repo.strip_prefix("acme/m").unwrap().parse().unwrap();
+        assert_eq!(line["sha256"], digests::sha256(&bytes(n)), "{line}");
+        assert_eq!(line["bytes"], SIZE);
+    }
+}

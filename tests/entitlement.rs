@@ -303,6 +303,13 @@ fn what_the_operator_shares_is_fetched_with_its_own_token_and_given_to_all() {
     scene.hub.clear();
     client::get(&scene.url(OPEN, "main", "model.bin")).assert_is(200, &scene.model, "open");
     assert!(scene.hub.requests().iter().all(|seen| seen.header("authorization").is_none()));
+    // What the API says of a shared repository is for everybody too, also where the repository is hidden.
+    scene.hub.hf(GATED).private(&[READER]);
+    let info = format!("{}/api/models/{GATED}", scene.daemon.url());
+    for (token, how) in [(None, "fwd=uri-miss; stored"), (Some(STRANGER), "hit")] {
+        let reply = token.into_iter().fold(Request::get(&info), Request::token).send();
+        assert_eq!((reply.status, reply.header("cache-status")), (200, Some(&*format!("hubcache; {how}"))));
+    }
     // What the operator has shared stays so when the hub takes it back.
     scene.hub.hf(GATED).private(&[OTHER]);
     let commit = scene.url(GATED, &scene.commit, "model.bin");

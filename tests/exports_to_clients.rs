@@ -109,7 +109,7 @@ fn is_imported_without_a_download(client: HuggingFaceHub) {
     told(run(&daemon, &lock, "import", &["--hf-cache", home.to_str().unwrap(), "--shareable"]), 0);
     let again = folder.path().join("again");
     told(run(&daemon, &lock, "export", &["--hf-cache", again.to_str().unwrap()]), 0);
-    assert_eq!(cache(&again), cache(&home.join("hf/hub")));
+    assert_eq!(cache(&again), cache(&home.join("hub")));
     daemon.restart_with(&[("upstream.offline", "true")]);
     for file in files().iter().filter(|file| !file.path.contains([' ', '%'])) {
         let got = get(&format!("{}/{MODEL}/resolve/main/{}", daemon.url(), file.path));

@@ -182,7 +182,7 @@ settings! {
 
     /// Which models and files are given to nobody, whoever asks, and not fetched.
     ["models"] Models {
-        /// If it is not empty, only these: [HUB:]GLOB such as acme/*, huggingface:acme/tiny or datasets/acme/*.
+        /// If it is not empty, only these: patterns such as acme/*, huggingface:acme/tiny or datasets/acme/*.
         allow: Vec<ModelPattern> = "";
         /// None of these, in the same form; it wins over allow.
         deny: Vec<ModelPattern> = "";
