@@ -5,6 +5,7 @@
 
 mod audit;
 mod core;
+mod error;
 mod heap;
 mod house;
 mod lent;
@@ -18,8 +19,6 @@ mod signals;
 mod spoiling;
 pub mod tokens;
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,7 +35,7 @@ use self::core::Core;
 use self::reload::{Calls, Reload};
 use self::sessions::Sessions;
 use self::signals::Signals;
-use self::tokens::TokensError;
+pub use error::Error;
 pub use heap::keep_memory;
 pub use lent::Lent;
 pub use logs::{Log, start_log};
@@ -49,11 +48,10 @@ use crate::cache::{Fetcher, Scrubber};
 use crate::config::Config;
 use crate::listen::{self, Drained, Given, Interceptor, Speaks, authority};
 use crate::model::Timestamp;
+use crate::policy::Asker;
 use crate::policy::access::Book;
-use crate::policy::{Asker, Denial};
 use crate::proxy::{Forwarding, Frozen, Handled, Keeper, Proxy};
-use crate::remote_settings::Undeliverable;
-use crate::store::{self, Spared, Store, StoreError};
+use crate::store::{self, Spared, Store};
 use crate::upstream;
 
 /// What is told to whoever started the program once clients can connect.
@@ -80,82 +78,6 @@ impl Ready {
 
     fn addresses(&self) -> Vec<SocketAddr> {
         [self.listen].into_iter().chain(self.admin).chain(self.listen_tls).collect()
-    }
-}
-
-/// Why the program did not start, or did not end well.
-#[derive(Debug)]
-pub enum Error {
-    /// The data directory could not be opened.
-    Open(store::OpenError),
-    /// The hubs cannot be asked, because what their certificates are checked with cannot be read.
-    Upstream(upstream::BuildError),
-    /// There is no certificate to speak TLS with.
-    Certificate(authority::CaError),
-    /// The file of tokens and rules is no use.
-    Tokens(TokensError),
-    /// The audit log cannot be written.
-    Audit(PathBuf, io::Error),
-    /// What is held of Remote Settings cannot be read.
-    Settings(StoreError),
-    /// The index of the bundle cannot be written.
-    Lend(StoreError),
-    /// What the bundle has of Remote Settings is refused.
-    Delivered(Undeliverable),
-    /// The parent proxy is this server.
-    OwnParent(Denial),
-    /// An address could not be listened on.
-    Bind {
-        /// Its setting.
-        setting: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// Commands cannot be taken.
-    Control(io::Error),
-    /// Signals cannot be waited for.
-    Signals(io::Error),
-    /// A part that runs until the end failed.
-    Task(tokio::task::JoinError),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(_) => write!(f, "the data directory cannot be used"),
-            Self::Upstream(_) => write!(f, "connections to the hubs cannot be set up"),
-            Self::Certificate(_) => write!(f, "TLS cannot be spoken with clients"),
-            Self::Tokens(_) => write!(f, "nobody can be known (access.tokens)"),
-            Self::Audit(path, _) => {
-                write!(f, "the audit log {} cannot be written (audit.file)", path.display())
-            }
-            Self::Settings(_) => write!(f, "what is held of Remote Settings cannot be read"),
-            Self::Lend(_) => write!(f, "the index of the bundle cannot be written"),
-            Self::Delivered(_) => write!(f, "the bundle cannot be served"),
-            Self::OwnParent(_) => write!(f, "the parent proxy (upstream.proxy, HTTPS_PROXY) cannot be used"),
-            Self::Bind { setting, address, .. } => write!(f, "cannot listen on {address} ({setting})"),
-            Self::Control(_) => write!(f, "the control socket cannot be made"),
-            Self::Signals(_) => write!(f, "signals cannot be waited for"),
-            Self::Task(_) => write!(f, "a task that should run until the end failed"),
-        }
-    }
-}
-
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Open(e) => Some(e),
-            Self::Upstream(e) => Some(e),
-            Self::Certificate(e) => Some(e),
-            Self::Tokens(e) => Some(e),
-            Self::Settings(e) | Self::Lend(e) => Some(e),
-            Self::Delivered(e) => Some(e),
-            Self::OwnParent(e) => Some(e),
-            Self::Bind { source: e, .. } | Self::Control(e) | Self::Signals(e) | Self::Audit(_, e) => Some(e),
-            Self::Task(e) => Some(e),
-        }
     }
 }
 

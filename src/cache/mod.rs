@@ -56,6 +56,7 @@ mod notes;
 mod offered;
 mod pace;
 mod places;
+mod report;
 mod schedule;
 mod scrub;
 mod settled;

@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use serde::{Serialize, Serializer};
 
+use super::Telemetry;
 use crate::model::{Event, Happening, Hub, Sha256, Timestamp};
 
 /// Records that wait for the file.
@@ -204,6 +205,59 @@ impl Queue {
 
     pub(super) fn is_to_reopen(&self) -> bool {
         self.reopen.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Telemetry {
+    /// Has records go to an audit log from now on; what comes out of the receiver is to be written.
+    ///
+    /// # Panics
+    /// When there is one already.
+    pub fn start_audit(&self) -> Receiver<Message> {
+        let (queue, messages) = Queue::new();
+        self.shared.audit.set(queue).expect("the program has one audit log");
+        messages
+    }
+
+    /// Whether there is an audit log.
+    pub fn audits(&self) -> bool {
+        self.shared.audit.get().is_some()
+    }
+
+    /// Adds a record to the audit log, if there is one. It never waits.
+    pub fn audit(&self, record: impl FnOnce() -> Record) {
+        if let Some(queue) = self.shared.audit.get()
+            && !queue.tell(Message::Record(Box::new(record())))
+        {
+            self.shared.audit_lost.inc();
+        }
+    }
+
+    /// Has the file of the audit log opened again.
+    pub fn reopen_audit(&self) {
+        if let Some(queue) = self.shared.audit.get() {
+            queue.reopen();
+        }
+    }
+
+    /// Whether that is to be done now; it is told once.
+    pub fn audit_is_to_reopen(&self) -> bool {
+        self.shared.audit.get().is_some_and(Queue::is_to_reopen)
+    }
+
+    /// Ends the audit log, if there is room to say so.
+    pub fn stop_audit(&self) -> bool {
+        self.shared.audit.get().is_none_or(|queue| queue.tell(Message::Stop))
+    }
+
+    /// How many records of the audit log found no room.
+    pub fn audit_lost(&self) -> u64 {
+        self.shared.audit_lost.get()
+    }
+
+    /// Records of the audit log could not be written.
+    pub fn audit_unwritten(&self, count: u64) {
+        self.shared.audit_unwritten.inc_by(count);
     }
 }
 

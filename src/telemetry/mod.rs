@@ -8,7 +8,6 @@ mod limit;
 pub mod log;
 
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use prometheus_client::registry::{Metric, Registry};
 pub use limit::Limit;
 use limit::Limited;
 
-use self::audit::{Message, Queue, Record};
+use self::audit::Queue;
 use crate::model::{Hub, Outcome, WhyGone};
 
 /// The media type of what [`Telemetry::render`] returns.
@@ -356,57 +355,6 @@ impl Telemetry {
         [scrubbed_blobs, scrubbed_bytes, damaged_blobs].map(|counter| counter.get())
     }
 
-    /// Has records go to an audit log from now on; what comes out of the receiver is to be written.
-    ///
-    /// # Panics
-    /// When there is one already.
-    pub fn start_audit(&self) -> Receiver<Message> {
-        let (queue, messages) = Queue::new();
-        self.shared.audit.set(queue).expect("the program has one audit log");
-        messages
-    }
-
-    /// Whether there is an audit log.
-    pub fn audits(&self) -> bool {
-        self.shared.audit.get().is_some()
-    }
-
-    /// Adds a record to the audit log, if there is one. It never waits.
-    pub fn audit(&self, record: impl FnOnce() -> Record) {
-        if let Some(queue) = self.shared.audit.get()
-            && !queue.tell(Message::Record(Box::new(record())))
-        {
-            self.shared.audit_lost.inc();
-        }
-    }
-
-    /// Has the file of the audit log opened again.
-    pub fn reopen_audit(&self) {
-        if let Some(queue) = self.shared.audit.get() {
-            queue.reopen();
-        }
-    }
-
-    /// Whether that is to be done now; it is told once.
-    pub fn audit_is_to_reopen(&self) -> bool {
-        self.shared.audit.get().is_some_and(Queue::is_to_reopen)
-    }
-
-    /// Ends the audit log, if there is room to say so.
-    pub fn stop_audit(&self) -> bool {
-        self.shared.audit.get().is_none_or(|queue| queue.tell(Message::Stop))
-    }
-
-    /// How many records of the audit log found no room.
-    pub fn audit_lost(&self) -> u64 {
-        self.shared.audit_lost.get()
-    }
-
-    /// Records of the audit log could not be written.
-    pub fn audit_unwritten(&self, count: u64) {
-        self.shared.audit_unwritten.inc_by(count);
-    }
-
     /// How much space the data directory takes, and may take.
     pub fn set_cache_bytes(&self, disk_bytes: u64, limit_bytes: u64) {
         self.shared.cache_bytes.set(i64::try_from(disk_bytes).unwrap_or(i64::MAX));
@@ -528,77 +476,4 @@ fn register<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_counter_stands_where_its_label_says() {
-        for (i, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, i, "{}", outcome.name());
-        }
-        for (i, hub) in Hub::ALL.into_iter().enumerate() {
-            assert_eq!(hub_index(hub), i, "{hub}");
-        }
-        let telemetry = Telemetry::new("1.2.3");
-        telemetry.request_ended(Some(Hub::HuggingFace), Outcome::Hit, Duration::from_millis(3));
-        telemetry.request_ended(None, Outcome::Rejected, Duration::from_millis(3));
-        telemetry.served(Hub::Mozilla, 10);
-        let text = telemetry.render();
-        for line in [
-            r#"hubcache_requests_total{hub="huggingface",result="hit"} 1"#,
-            r#"hubcache_requests_total{hub="mozilla",result="hit"} 0"#,
-            r#"hubcache_requests_total{hub="none",result="rejected"} 1"#,
-            r#"hubcache_served_bytes_total{hub="mozilla"} 10"#,
-            "hubcache_request_duration_seconds_count 2",
-            r#"hubcache_build_info{version="1.2.3"} 1"#,
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
-        }
-    }
-
-    #[test]
-    fn every_name_that_dashboards_use_is_there() {
-        let text = Telemetry::new("0").render();
-        for name in [
-            "hubcache_requests_total{",
-            "hubcache_upstream_requests_total{",
-            "hubcache_upstream_bytes_total{",
-            "hubcache_upstream_withheld_total{",
-            "hubcache_hub_down{",
-            "hubcache_served_bytes_total{",
-            "hubcache_cache_bytes ",
-            "hubcache_cache_limit_bytes ",
-            "hubcache_evicted_files_total{",
-            "hubcache_evicted_bytes_total{",
-            "hubcache_inflight_fetches ",
-            "hubcache_coalesced_requests_total ",
-            "hubcache_verify_failures_total ",
-            "hubcache_xet_token_requests_total ",
-            "hubcache_xet_hints_total ",
-            "hubcache_settings_polls_total{",
-            "hubcache_settings_bad_signatures_total ",
-            "hubcache_settings_announced_total ",
-            "hubcache_settings_superseded_total ",
-            "hubcache_limited_total{",
-            "hubcache_scrubbed_bytes_total ",
-            "hubcache_scrubbed_blobs_total ",
-            "hubcache_damaged_blobs_total ",
-            "hubcache_audit_lost_total ",
-            "hubcache_audit_unwritten_total ",
-            "hubcache_request_duration_seconds_bucket{",
-            "hubcache_fill_duration_seconds_bucket{",
-            "hubcache_build_info{",
-        ] {
-            assert!(text.lines().any(|l| l.starts_with(name)), "{name} in\n{text}");
-        }
-    }
-
-    #[test]
-    fn a_fetch_counts_as_running_until_its_guard_is_dropped() {
-        let telemetry = Telemetry::new("0");
-        let running = telemetry.fetch_started();
-        assert!(telemetry.render().contains("hubcache_inflight_fetches 1\n"));
-        drop(running);
-        assert!(telemetry.render().contains("hubcache_inflight_fetches 0\n"));
-    }
-}
+mod tests;
