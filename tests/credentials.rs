@@ -307,6 +307,13 @@ fn a_credential_stands_in_no_log_line_and_in_no_file() {
     assert_eq!(Request::get(&api).token(READER).send().status, 200);
     Request::new("POST", &format!("{api}?x=1")).token(STRANGER).body(b"x").send();
     Request::get(&api).header("Authorization", "Basic aGZfYmFzaWM6c2VjcmV0").send();
+    // A password in a URL is refused, and said to nobody.
+    for target in
+        ["http://u:hf_in_a_url@huggingface.co/acme/open/resolve/main/x", "/acme/open/resolve/main/x"]
+    {
+        let host = if target.starts_with('/') { "u:hf_in_a_url@huggingface.co" } else { "huggingface.co" };
+        Request::get(&api).target(target).header("Host", host).send();
+    }
     // A download that breaks off is worth many lines.
     scene.hub.fault(Fault::on("model.bin", What::CutAt(1_200_000)));
     scene.hub.fault(Fault::on("model.bin", What::WrongByteAt(1_500_000)).after(1));
@@ -315,7 +322,7 @@ fn a_credential_stands_in_no_log_line_and_in_no_file() {
     let log = scene.daemon.log();
     assert!(log.contains("TRACE") || log.contains("DEBUG"), "{log}");
     assert!(log.contains("/api/whoami-v2"), "requests are logged");
-    for secret in [READER, STRANGER, "aGZfYmFzaWM6c2VjcmV0"] {
+    for secret in [READER, STRANGER, "aGZfYmFzaWM6c2VjcmV0", "hf_in_a_url"] {
         let line = log.lines().find(|l| l.contains(secret));
         assert_eq!(line, None, "{secret} is logged");
         assert_nowhere(secret, scene.daemon.data());

@@ -196,6 +196,31 @@ fn what_becomes_gated_is_no_longer_given_to_everybody() {
 }
 
 #[test]
+fn what_becomes_gated_while_it_is_fetched_is_joined_by_nobody_and_kept_for_nobody_else() {
+    let scene = Scene::start(|builder| builder.set("cache.ref_ttl", "0s"));
+    let head = client::head(&scene.url(OPEN, "main", "model.bin"));
+    let at_commit = scene.url(OPEN, head.header("x-repo-commit").unwrap(), "model.bin");
+    let gate = scene.hub.gate(&format!("{OPEN}/model.bin"), 700_000);
+    std::thread::scope(|scope| {
+        let begun = scope.spawn(|| client::get(&at_commit));
+        gate.reached();
+        scene.hub.hf(OPEN).gated(&[READER]);
+        assert_eq!(client::head(&scene.url(OPEN, "main", "model.bin")).status, 401);
+        for reply in [client::get(&at_commit), client::head(&at_commit)] {
+            assert_eq!((reply.status, reply.header("etag")), (401, None), "while it is fetched");
+        }
+        gate.release();
+        begun.join().unwrap().assert_is(200, &scene.model, "who asked while everybody might");
+    });
+    scene.daemon.wait_for_log("file stored");
+    let reply = client::get(&at_commit);
+    assert_eq!((reply.status, reply.header("etag")), (401, None), "held");
+    let reply = Request::get(&at_commit).token(READER).send();
+    reply.assert_is(200, &scene.model, "who may");
+    assert_eq!(reply.header("cache-status"), Some("hubcache; hit; detail=entitled"));
+}
+
+#[test]
 fn what_is_public_stays_so_while_the_hub_is_down_or_a_file_is_gone() {
     let scene = Scene::start(|builder| builder.set("entitlement.recheck", "0s").set("cache.ref_ttl", "0s"));
     let url = scene.url(OPEN, "main", "model.bin");

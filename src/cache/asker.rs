@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Expectation, Openness, Secret, Timestamp};
+use crate::model::{Expectation, Secret};
 
 /// Who asks a hub for a file.
 #[derive(Clone, Debug)]
@@ -37,13 +37,9 @@ impl Asker {
         }
     }
 
-    /// Who may read what the hub gave to this one at `now`.
-    pub(super) fn access(&self, now: Timestamp) -> Openness {
-        match self {
-            Self::Anyone => Openness::Public { confirmed_at: now },
-            Self::Operator(_) => Openness::Shared,
-            Self::Caller(..) => Openness::Restricted,
-        }
+    /// Whether what it has begun is gone on with by those alone who ask with credentials.
+    pub(super) fn is_restricted(&self) -> bool {
+        !matches!(self, Self::Anyone)
     }
 
     /// Whether what the hub says may be remembered for everybody.

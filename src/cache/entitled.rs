@@ -62,16 +62,20 @@ pub(super) struct Grants {
     key: hmac::Key,
     recent: Memory<(CallerId, EntryKey), Arc<Grant>>,
     rechecked: Memory<EntryKey, ()>,
-    withdrawn: Memory<EntryKey, ()>,
+    /// When the hub said last of a path, or of a repository (without a path), that not everybody may read it.
+    withdrawn: Memory<EntryKey, Timestamp>,
 }
 
 impl Grants {
     pub(super) fn new(settings: &Settings, key: [u8; 32]) -> Self {
-        let once = || Memory::builder().max_capacity(MOST).time_to_live(ONCE_IN).build();
+        let rechecked = Memory::builder().max_capacity(MOST).time_to_live(ONCE_IN).build();
+        // What was said last is worth more than what was said often.
+        let lru = moka::policy::EvictionPolicy::lru();
+        let withdrawn = Memory::builder().max_capacity(MOST).eviction_policy(lru).build();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let recent = Memory::new(settings.known_entries);
         let (rules, shared) = (settings.entitlement.clone(), settings.shared.clone());
-        Self { rules, shared, key, recent, rechecked: once(), withdrawn: once() }
+        Self { rules, shared, key, recent, rechecked, withdrawn }
     }
 
     fn caller(&self, credential: &Secret) -> CallerId {
@@ -166,7 +170,8 @@ impl Cache {
     }
 
     /// Takes back what a caller was granted, in memory and on disk.
-    async fn forget_grant(&self, caller: CallerId, asked: &Resource) {
+    pub(super) async fn forget_grant(&self, credential: &Secret, asked: &Resource) {
+        let caller = self.grants.caller(credential);
         let key = (caller, self.path_key(asked));
         self.grants.recent.invalidate(&key);
         let name = grant_name(caller, &key.1);
@@ -180,7 +185,8 @@ impl Cache {
     /// Notes what the hub's refusal of a request without credentials takes back.
     pub(super) async fn note_withdrawal(&self, asked: &Resource, failure: &Failure) {
         let Failure::Refused(refusal) = failure else { return };
-        let Some(of) = withdrawn(asked.hub, refusal.status, &refusal.headers).filter(|_| refusal.at_hub)
+        let Some(of) = withdrawn(asked.hub, refusal.status, &refusal.headers)
+            .filter(|_| refusal.at_hub && !refusal.by_mirror)
         else {
             return;
         };
@@ -189,26 +195,23 @@ impl Cache {
             Withdrawn::Repository => "",
         };
         let key = EntryKey { path: path.to_owned(), ..self.path_key(asked) };
-        self.forget_known(asked);
+        let now = Timestamp::now();
+        let before = self.grants.withdrawn.get(&key);
+        self.grants.withdrawn.insert(key.clone(), now);
         // Whoever asks for what is private must not have the index read through each time.
-        if self.grants.withdrawn.contains_key(&key) {
+        if before.is_some_and(|at| at.age(now) < ONCE_IN) {
             return;
         }
-        self.grants.withdrawn.insert(key.clone(), ());
         for root in self.roots_of(asked.hub) {
             let of = EntryKey { root: root.clone(), ..key.clone() };
             match self.store.withdraw(&of, Some(path).filter(|path| !path.is_empty())).await {
                 Ok(0) => {}
-                Ok(files) => {
-                    // What it said of other files and commits when everybody could read them.
-                    self.known.invalidate_all();
-                    tracing::warn!(
-                        repo = %asked.repo,
-                        path,
-                        files,
-                        "the hub no longer gives to everybody what is held"
-                    );
-                }
+                Ok(files) => tracing::warn!(
+                    repo = %asked.repo,
+                    path,
+                    files,
+                    "the hub no longer gives to everybody what is held"
+                ),
                 Err(error) => {
                     tracing::error!(%error, repo = %asked.repo, "who may read files cannot be stored")
                 }
@@ -216,12 +219,28 @@ impl Cache {
         }
     }
 
-    /// Forgets what the hub said of a file to everybody, at the revision asked for and at what that stood for.
-    fn forget_known(&self, asked: &Resource) {
-        self.known.invalidate(&self.key(asked));
-        let reference = self.reference(&asked.ref_key(self.roots.root(asked.hub))).ok().flatten();
-        if let Some(record) = reference {
-            self.known.invalidate(&self.key(&asked.at(Revision::Commit(record.commit.clone()))));
+    /// Whether the hub has said since `at` that not everybody may read a file: then what it said to everybody until then
+    /// is nobody's any more.
+    pub(super) fn is_withdrawn_since(&self, file: &Resource, at: Timestamp) -> bool {
+        if file.hub != Hub::HuggingFace {
+            return false;
+        }
+        let path = self.path_key(file);
+        let repository = path.of_revision();
+        [path, repository].iter().any(|key| self.grants.withdrawn.get(key).is_some_and(|said| said >= at))
+    }
+
+    /// Who may read what the hub gave to everybody at `at`.
+    pub(super) fn openness_of_all(&self, file: &Resource, at: Timestamp) -> Openness {
+        match self.is_withdrawn_since(file, at) {
+            true => Openness::Restricted,
+            false => {
+                // From now on another refusal says something new.
+                let path = self.path_key(file);
+                self.grants.withdrawn.invalidate(&path.of_revision());
+                self.grants.withdrawn.invalidate(&path);
+                Openness::Public { confirmed_at: at }
+            }
         }
     }
 
@@ -236,7 +255,7 @@ impl Cache {
             // What is public and not due says nothing new.
             let is_news = self.grants.rules.is_due(subject.hub, entry.access, at);
             if is_news
-                && let Err(error) = self.store.set_access(&key, Openness::Public { confirmed_at: at }).await
+                && let Err(error) = self.store.set_access(&key, self.openness_of_all(subject, at)).await
             {
                 tracing::warn!(%error, file = %subject, "that a file is public cannot be stored");
             }
@@ -313,7 +332,7 @@ impl Fetcher {
             }
             Err(failure) => {
                 if failure.is_denied() {
-                    self.cache.forget_grant(caller, asked).await;
+                    self.cache.forget_grant(credential, asked).await;
                 }
                 Err(Arc::new(failure))
             }

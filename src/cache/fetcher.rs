@@ -156,7 +156,8 @@ impl Fetcher {
         // One that ended waits only for its removal; one that no longer keeps its bytes cannot be joined.
         let joinable = flights.get(&place).filter(|f| {
             let state = f.look();
-            state.end.is_none() && state.keeps
+            let is_theirs = asker.is_for_everybody() && self.cache.is_withdrawn_since(resource, f.since);
+            state.end.is_none() && state.keeps && !is_theirs
         });
         let (flight, outcome) = match joinable {
             Some(flight) => (Arc::clone(flight), Outcome::Collapsed),

@@ -11,7 +11,7 @@ use super::flight::{Flight, Landed};
 use super::lane::differs;
 use super::schedule::{self, Rules, Stretch};
 use super::{Cache, Fetcher, FillError};
-use crate::model::{Entry, EntryKey, Expectation, Resource, Standing, Timestamp};
+use crate::model::{Entry, EntryKey, Expectation, Hub, Openness, Resource, Standing, Timestamp};
 use crate::store::{CHUNK, CommitError, PartialRecord, Room, StoreError};
 use crate::upstream::{Answer, Failure, Want};
 use crate::verify::{self, Digests, Flaw, Verdict};
@@ -58,6 +58,11 @@ pub(super) fn spawn(fetcher: Arc<Fetcher>, flight: Arc<Flight>, resource: Resour
         if let (Err(FillError::Upstream(failure)), true) = (&end, is_for_everybody) {
             fill.cache.note_refusal(&fill.resource, failure).await;
             fill.cache.note_withdrawal(&fill.resource, failure).await;
+        }
+        if let (Err(FillError::Upstream(failure)), Asker::Caller(credential, _)) = (&end, &fill.asker)
+            && failure.is_denied()
+        {
+            fill.cache.forget_grant(credential, &fill.resource).await;
         }
         let promises = match &end {
             Ok(Landed::Stored(entry) | Landed::Linked(entry)) if is_for_everybody => entry.promises.clone(),
@@ -180,12 +185,22 @@ impl Fill {
             return Ok(None);
         }
         let now = Timestamp::now();
-        let entry = Entry::of(expected, (blob, info.size), Standing::Verified, self.asker.access(now), now);
+        let openness = self.openness(expected);
+        let entry = Entry::of(expected, (blob, info.size), Standing::Verified, openness, now);
         match store.link(&self.key, entry, self.cache.roots.equivalents(self.key.hub)).await {
             Ok(entry) => Ok(Some(Landed::Linked(entry))),
             Err(CommitError::NoBlob) => Ok(None),
             Err(CommitError::Conflict { held, offered }) => Err(FillError::Conflict { held, offered }),
             Err(CommitError::Store(e)) => Err(e.into()),
+        }
+    }
+
+    /// Who may read the file of which the hub said this to whoever asked for it.
+    fn openness(&self, said: &Expectation) -> Openness {
+        match &self.asker {
+            Asker::Anyone => self.cache.openness_of_all(&self.resource, said.learned_at),
+            Asker::Operator(_) => Openness::Shared,
+            Asker::Caller(..) => Openness::Restricted,
         }
     }
 
@@ -200,6 +215,7 @@ impl Fill {
             && self.flight.look().chunks.all_here()
         {
             // Everything was stored and only the verdict is missing.
+            self.confirm().await?;
             let head = Arc::new(expected.clone());
             self.flight.change(|s| s.head = Some(Arc::clone(&head)));
             return self.arrive(head, None, true, None).await;
@@ -249,6 +265,18 @@ impl Fill {
         self.arrive(head, opened, takes_ranges, beginning).await
     }
 
+    /// Has the hub refuse what it no longer gives to everybody, although no byte is missing of it.
+    async fn confirm(&self) -> Result<(), FillError> {
+        if self.asker.is_restricted() || self.resource.hub != Hub::HuggingFace {
+            return Ok(());
+        }
+        match self.fetcher.upstream.inquire(&self.resource, None).await {
+            Err(failure) if failure.is_denied() => Err(FillError::Upstream(failure)),
+            // What was public stays so while the hub does not answer.
+            _ => Ok(()),
+        }
+    }
+
     /// Prepares the flight to go on where an earlier run stopped; the volume says where that is.
     async fn take_up(&self) -> Option<PartialRecord> {
         let (record, blob, present) = match self.cache.store.resume_partial(&self.key).await {
@@ -258,7 +286,7 @@ impl Fill {
                 return None;
             }
         };
-        if record.restricted == self.asker.is_for_everybody() {
+        if record.restricted != self.asker.is_restricted() {
             return None;
         }
         // Without a size nothing says which chunk is the last.
@@ -292,7 +320,7 @@ impl Fill {
             s.beginning = room.is_some();
         });
         let now = Timestamp::now();
-        let restricted = !self.asker.is_for_everybody();
+        let restricted = self.asker.is_restricted();
         let expectation = expected.clone();
         let record = PartialRecord { expectation, started_at: now, touched_at: now, restricted };
         Some(Box::pin(self.begin_in(room?, record)))
@@ -426,7 +454,7 @@ impl Fill {
         let Some(blob) = blob else { return Ok(Landed::Unstored) };
         let now = Timestamp::now();
         let bytes = (digests.sha256, digests.length);
-        let entry = Entry::of(head, bytes, standing, self.asker.access(now), now);
+        let entry = Entry::of(head, bytes, standing, self.openness(head), now);
         let equivalents = self.cache.roots.equivalents(self.key.hub);
         match self.cache.store.commit(&self.key, &blob, entry, equivalents).await {
             Ok(entry) => Ok(Landed::Stored(entry)),

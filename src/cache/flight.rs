@@ -46,7 +46,7 @@ pub struct Running {
 /// The shared part of a fill.
 pub struct Flight {
     pub(super) key: EntryKey,
-    since: Timestamp,
+    pub(super) since: Timestamp,
     state: Mutex<State>,
     /// Counts the changes of the state, for readers.
     version: watch::Sender<u64>,

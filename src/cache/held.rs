@@ -261,7 +261,8 @@ impl Cache {
     pub(super) fn known(&self, resource: &Resource) -> Option<Arc<Expectation>> {
         let known = self.known.get(&self.key(resource))?;
         let access = Openness::Public { confirmed_at: known.learned_at };
-        (!self.entitlement().is_due(resource.hub, access, Timestamp::now())).then_some(known)
+        let is_due = self.entitlement().is_due(resource.hub, access, Timestamp::now());
+        (!is_due && !self.is_withdrawn_since(resource, known.learned_at)).then_some(known)
     }
 
     fn refused(&self, key: &EntryKey) -> Option<Arc<Failure>> {

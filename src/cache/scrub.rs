@@ -86,14 +86,20 @@ impl Scrubber {
             }
             Err(_) => return LOOK.1,
         };
+        let mut is_any_read = due.blobs.is_empty();
         for (digest, size) in due.blobs {
-            self.scrub(digest, size).await;
+            is_any_read |= self.scrub(digest, size).await;
+        }
+        if !is_any_read {
+            // The same would come again at once.
+            return LOOK.1;
         }
         // By now the first of these may be due again.
         due.next.map_or(every, |next| Timestamp::now().age(next.plus(every)))
     }
 
-    async fn scrub(self: &Arc<Self>, digest: Sha256, size: u64) {
+    /// Whether it was read.
+    async fn scrub(self: &Arc<Self>, digest: Sha256, size: u64) -> bool {
         let scrubber = Arc::clone(self);
         // The thread ends by itself soon after the task, because nobody holds it up for longer than a step.
         let alive = Arc::new(());
@@ -121,6 +127,7 @@ impl Scrubber {
         })
         .await;
         drop(alive);
+        let is_read = !matches!(read, Ok(Some(Compared::Unread(_))) | Err(_));
         match read {
             Ok(Some(Compared::Intact)) => {
                 self.telemetry.scrubbed_one();
@@ -135,6 +142,7 @@ impl Scrubber {
             }
             Ok(Some(Compared::Gone) | None) | Err(_) => {}
         }
+        is_read
     }
 
     /// Lets go of what is damaged, tells it, and has it fetched again.

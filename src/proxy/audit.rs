@@ -1,7 +1,6 @@
 //! What the audit log tells of requests.
 
 use http::Response;
-use http::uri::Authority;
 
 use super::{Ending, Proxy};
 use crate::body::Body;
@@ -68,7 +67,7 @@ impl Audited {
             who: who.as_ref().and_then(doer),
             from: Some(*from),
             method: Some(method.to_string()),
-            host: place.clone().or_else(|| uri.authority().map(Authority::to_string)),
+            host: place.clone().or_else(|| uri.authority().map(|named| super::place_of(named).to_owned())),
             hub: *hub,
             repo: repo.clone(),
             revision: revision.clone(),

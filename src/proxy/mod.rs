@@ -349,7 +349,7 @@ impl Proxy {
             // The query is left out: it can carry a signature.
             tracing::info!(
                 %method,
-                host = uri.authority().map(Authority::as_str),
+                host = uri.authority().map(place_of),
                 path = uri.path(),
                 status,
                 outcome = last.name(),
@@ -363,6 +363,11 @@ impl Proxy {
         };
         response.map(|body| body.through(sluice).on_end(log))
     }
+}
+
+/// Host and port of what a client named; a user name and a password before them are for nobody to read.
+fn place_of(authority: &Authority) -> &str {
+    authority.as_str().rsplit('@').next().unwrap_or_default()
 }
 
 /// What went wrong and what lay behind it, for the log.

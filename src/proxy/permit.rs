@@ -8,7 +8,7 @@ use super::{Proxy, Reply, Unknown, status};
 use crate::model::{Hub, Outcome, Repo, Timestamp};
 use crate::policy::Barred;
 use crate::policy::access::{About, Right, Who};
-use crate::request::{Arrival, SeenAs, Target, is_preflight, passed_model};
+use crate::request::{Arrival, Named, SeenAs, Target, is_preflight, named, passed_model};
 
 impl Proxy {
     /// Why a known client is not given what it asks for, if it is not; nothing held was looked at for it.
@@ -68,7 +68,10 @@ pub(super) fn model_of(target: &Target) -> Option<(Hub, Repo, Option<String>)> {
 /// tell nothing of what is held.
 pub(super) fn is_for_all(head: &Parts, arrival: &Arrival) -> bool {
     let is_pac = head.uri.path() == "/proxy.pac" && (head.method == "GET" || head.method == "HEAD");
-    SeenAs::of(head, arrival) == SeenAs::Endpoint && (is_pac || is_preflight(&head.method, &head.headers))
+    // A hub may have a file of that name.
+    let is_own = || matches!(named(head, arrival), Ok(Named::Endpoint));
+    let is_preflight = is_preflight(&head.method, &head.headers);
+    SeenAs::of(head, arrival) == SeenAs::Endpoint && (is_pac && is_own() || is_preflight)
 }
 
 /// Asks an unknown client for a credential.

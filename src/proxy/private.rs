@@ -9,13 +9,22 @@ use tokio::time::Instant;
 
 use super::file::closed_range;
 use super::{Asked, Proxy, Reply, status};
-use crate::cache::{Entitled, Fetcher, FillError, Ticket};
-use crate::model::{Hub, Outcome, Resource, Secret, Timestamp};
+use crate::cache::{Entitled, Fetcher, FillError};
+use crate::model::{Expectation, Hub, Outcome, Resource, Secret, Timestamp};
 use crate::request::forces_revalidation;
 use crate::upstream::Failure;
 
 /// Least time that a caller's question gets, however long everybody's took.
 const LEAST_WAIT: Duration = Duration::from_millis(100);
+
+/// That a caller may read a file.
+struct Grant {
+    /// The file, its branch resolved to a commit.
+    subject: Resource,
+    /// What the hub said of it, if that is remembered.
+    said: Option<Arc<Expectation>>,
+    credential: Secret,
+}
 
 impl Proxy {
     /// The caller's credentials for the hub, where there is anything that they could open.
@@ -83,27 +92,42 @@ impl Proxy {
                 Err(failure) => status::of_failure(&failure),
             };
         }
-        let ticket = fetcher.follow_granted(&subject, resource, closed_range(asked), credential, said);
-        self.follow_granted(resource, asked, ticket).await
+        let grant = Grant { subject, said, credential };
+        let error = match self.follow_granted(fetcher, resource, asked, &grant).await {
+            Ok(reply) => return reply,
+            Err(error) => error,
+        };
+        if !matches!(&*error, FillError::Upstream(failure) if failure.is_denied()) {
+            return status::of_fill(&error);
+        }
+        // The fill may have been another caller's, who no longer may read it.
+        match fetcher.entitle(resource, &grant.credential, true, self.patience()).await {
+            Entitled::Granted { subject, said } => {
+                let grant = Grant { subject, said, ..grant };
+                let followed = self.follow_granted(fetcher, resource, asked, &grant).await;
+                followed.unwrap_or_else(|error| status::of_fill(&error))
+            }
+            Entitled::Refused(failure) => status::of_failure(&failure),
+            Entitled::Unanswered(_) => status::of_fill(&error),
+        }
     }
 
+    /// Answers out of the fill that runs for those whom the hub grants the file.
+    ///
+    /// # Errors
+    /// When the fill fails.
     async fn follow_granted(
         &self,
+        fetcher: &Arc<Fetcher>,
         resource: &Resource,
         asked: &Asked<'_>,
-        ticket: Result<Ticket, FillError>,
-    ) -> Reply {
-        let ticket = match ticket {
-            Ok(ticket) => ticket,
-            Err(error) => return status::of_fill(&error),
-        };
-        match self.settle(&ticket, resource, asked).await {
-            Ok(settled) => self.settled(resource, asked, ticket, settled).await,
-            Err(error) => match &*error {
-                FillError::Upstream(failure) => status::of_failure(failure),
-                other => status::of_fill(other),
-            },
-        }
+        grant: &Grant,
+    ) -> Result<Reply, Arc<FillError>> {
+        let Grant { subject, said, credential } = grant;
+        let (part, said) = (closed_range(asked), said.clone());
+        let ticket = fetcher.follow_granted(subject, resource, part, credential.clone(), said)?;
+        let settled = self.settle(&ticket, resource, asked).await?;
+        Ok(self.settled(resource, asked, ticket, settled).await)
     }
 
     /// The hub cannot be asked: what the caller was granted last, if by the rules that is enough.

@@ -86,6 +86,13 @@ impl Blob {
         }
     }
 
+    /// Whether a chunk of a whole blob is not there, or shorter or longer than it must be; not where that cannot be read.
+    pub(super) fn is_amiss(&self, index: u32) -> bool {
+        let (Some(volume), Some(size)) = (self.volume(), self.size()) else { return false };
+        let read = volume.read(self.0.id, index);
+        read.is_ok_and(|bytes| bytes.map_or(0, |bytes| bytes.len()) != chunk_len(size, index))
+    }
+
     fn mapped(&self, index: u32) -> Option<Slice> {
         let volume = self.volume()?;
         let len = self.size().map_or(CHUNK, |size| chunk_len(size, index));

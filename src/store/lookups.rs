@@ -284,7 +284,12 @@ impl Store {
             };
             let home = match place.volume {
                 LENT => Home::Lent(inner.lent.place(sha)?),
-                number => Home::Volume(inner.volumes.get(number)?),
+                number => match inner.volumes.get(number) {
+                    Ok(volume) => Home::Volume(volume),
+                    // It was emptied and removed meanwhile.
+                    Err(_) if inner.memory.removals() != seen => continue,
+                    Err(error) => return Err(error),
+                },
             };
             let blob = inner.neighbours.leases.take(place.id, home, Some(place.size), None);
             // Something was removed meanwhile, perhaps this; then the handle came too late.

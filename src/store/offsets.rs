@@ -55,7 +55,10 @@ impl Offsets {
         let weigh =
             |_: &BlobId, (chunks, _): &(u32, Arc<Table>)| chunks.saturating_mul(8).saturating_add(128);
         let known = Cache::builder().max_capacity(KNOWN).weigher(weigh).build();
-        Arc::new(Self { noted: Cache::new(NOTED), known })
+        // What was seen last is what is asked for next; how often it was seen says nothing.
+        let lru = moka::policy::EvictionPolicy::lru();
+        let noted = Cache::builder().max_capacity(NOTED).eviction_policy(lru).build();
+        Arc::new(Self { noted, known })
     }
 
     /// redb reads or writes `page` at `offset`.

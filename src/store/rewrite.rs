@@ -54,6 +54,7 @@ impl Store {
     pub async fn rewrite(&self) -> Result<Option<Rewritten>, StoreError> {
         self.0.check_open()?;
         self.remove_empty().await?;
+        let mut failed = None;
         for volume in self.sparse() {
             if !self.0.volumes.retire(&volume) {
                 continue;
@@ -61,14 +62,22 @@ impl Store {
             let emptied = self.empty(&volume).await;
             // What is left in it may get company again.
             volume.set_retiring(false);
-            let rewritten = emptied?;
+            let rewritten = match emptied {
+                Ok(rewritten) => rewritten,
+                // Others may be rewritten all the same.
+                Err(error) => {
+                    tracing::debug!(%error, volume = volume.number(), "a sparse volume was not emptied");
+                    failed = Some(error);
+                    continue;
+                }
+            };
             // One in which there are only unfinished files must not keep others from being rewritten.
             if rewritten.blobs > 0 {
                 self.remove_empty().await?;
                 return Ok(Some(rewritten));
             }
         }
-        Ok(None)
+        failed.map_or(Ok(None), Err)
     }
 
     /// Volumes of which much is not needed, the sparsest first.
@@ -89,13 +98,19 @@ impl Store {
         let blobs = self.0.index.run(|database| reads::blobs_in(database, number))?;
         let mut done = Rewritten { volume: number, ..Rewritten::default() };
         let mut pace = Pace::new(self.0.rewrite_rate);
+        let mut failed = None;
         for (sha, row) in blobs {
-            if self.copy(&sha, &row, &mut pace).await? {
-                done.blobs += 1;
-                done.bytes += row.size;
+            match self.copy(&sha, &row, &mut pace).await {
+                Ok(true) => (done.blobs, done.bytes) = (done.blobs + 1, done.bytes + row.size),
+                Ok(false) => {}
+                // One that cannot be read, or has no room, stays; the others need not.
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(done)
+        match failed {
+            Some(error) if done.blobs == 0 => Err(error),
+            _ => Ok(done),
+        }
     }
 
     /// Gives a blob another place. Whether it was still to be had.
@@ -163,9 +178,14 @@ impl Store {
             if !is_empty() || is_small || !self.0.volumes.retire(&volume) {
                 continue;
             }
-            let removed = self.remove_volume(&volume).await;
-            volume.set_retiring(false);
-            removed?;
+            // In a task of its own: whoever waits may give up, and half of it must not be left.
+            let store = self.clone();
+            let removed = tokio::spawn(async move {
+                let removed = store.remove_volume(&volume).await;
+                volume.set_retiring(false);
+                removed
+            });
+            removed.await.map_err(|_| StoreError::Closed)??;
         }
         Ok(())
     }

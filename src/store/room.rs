@@ -221,7 +221,7 @@ impl Store {
         if chosen.bytes < missing {
             return Err(StoreError::NoSpace);
         }
-        let gone = self.carry_out(chosen, Timestamp::now()).await?;
+        let gone = self.carried_out(chosen, Timestamp::now()).await?;
         self.wait_for(&gone).await?;
         self.remove_empty().await
     }
@@ -253,7 +253,7 @@ impl Store {
             let chosen = if excess == 0 { None } else { Some(self.choose(excess, now).await?) };
             let Some(chosen) = chosen.filter(|chosen| !chosen.victims.is_empty()) else { break };
             chosen.victims.iter().cloned().map(Going::from).for_each(&mut each);
-            let gone = self.carry_out(chosen, now).await?;
+            let gone = self.carried_out(chosen, now).await?;
             pruned.entries += gone.by_reason.values().map(|(files, _)| files).sum::<u64>();
             pruned.bytes += gone.by_reason.values().map(|(_, bytes)| bytes).sum::<u64>();
             self.wait_for(&gone).await?;
@@ -368,6 +368,13 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// In a task of its own: whoever waits may give up, and what went is told and counted all the same.
+    async fn carried_out(&self, chosen: Chosen, now: Timestamp) -> Result<Gone, StoreError> {
+        let store = self.clone();
+        let carried = tokio::spawn(async move { store.carry_out(chosen, now).await });
+        carried.await.map_err(|_| StoreError::Closed)?
     }
 
     async fn carry_out(&self, chosen: Chosen, now: Timestamp) -> Result<Gone, StoreError> {

@@ -16,9 +16,11 @@ use std::ops::ControlFlow;
 
 use sha2::Digest as _;
 
+use super::blob::Blob;
 use super::error::StoreError;
 use super::index::{Tables, scrubs};
 use super::open::Store;
+use super::records::BlobId;
 use super::selector::Selector;
 use super::settings::chunks_of;
 use crate::model::{Entry, EntryKey, Sha256, Timestamp};
@@ -66,14 +68,14 @@ impl Store {
         let blob = match self.open_blob(digest) {
             Ok(Some(blob)) => blob,
             Ok(None) => return Some(Compared::Gone),
-            Err(error) => return Some(of_error(error)),
+            Err(error) => return Some(Compared::Unread(error)),
         };
         let mut hash = sha2::Sha256::new();
         let mut read = 0;
         for index in 0..chunks_of(size) {
             let bytes = match blob.read(index) {
                 Ok(bytes) => bytes,
-                Err(error) => return Some(of_error(error)),
+                Err(error) => return Some(of_error(&blob, index, error)),
             };
             hash.update(&bytes);
             read += bytes.len() as u64;
@@ -114,7 +116,11 @@ impl Store {
         self.0.neighbours.leases.condemn(info.id);
         let of = *digest;
         let change = move |tables: &mut Tables<'_>| tables.quarantine(&of).map(Ok::<_, StoreError>);
-        let gone: Vec<(EntryKey, Entry)> = self.0.queue.change(change).await?;
+        let (id, gone): (Option<BlobId>, Vec<(EntryKey, Entry)>) = self.0.queue.change(change).await?;
+        // A copy took its place meanwhile, of bytes that were damaged already.
+        if let Some(id) = id.filter(|id| *id != info.id) {
+            self.0.neighbours.leases.condemn(id);
+        }
         let late = gone.iter().map(|(key, _)| key).filter(|key| !names.contains(key)).cloned().collect();
         self.mark_all(late, marks_until).await;
         Ok(gone)
@@ -141,9 +147,10 @@ impl Store {
     }
 }
 
-fn of_error(error: StoreError) -> Compared {
+/// What a chunk that cannot be read says of its blob. A database that is damaged says nothing of what is in it.
+fn of_error(blob: &Blob, index: u32, error: StoreError) -> Compared {
     match error {
-        StoreError::Damaged(what) => Compared::Wrong(what),
+        StoreError::Damaged(what) if blob.is_amiss(index) => Compared::Wrong(what),
         other => Compared::Unread(other),
     }
 }

@@ -216,13 +216,18 @@ impl Writer {
     }
 
     fn remove(&mut self, ids: &[BlobId], volume: &Weak<Volume>) -> Result<(), StoreError> {
-        let removal = self.handle.run(|database| chunks::remove(database, ids, REMOVE_CHUNKS))?;
-        let chunks::Removal { held, gone, chunks } = removal;
         let volume = volume.upgrade();
+        let removal = self.handle.run(|database| {
+            let removal = chunks::remove(database, ids, REMOVE_CHUNKS)?;
+            // While nobody can close the database, which would have redb write to the pages that are free now.
+            if let Some(volume) = &volume {
+                volume.punch(&removal.chunks);
+            }
+            Ok(removal)
+        });
+        let chunks::Removal { held, gone, .. } = removal?;
         if let Some(volume) = &volume {
             volume.set_held(held);
-            // Before anything else is written: now nobody uses the pages.
-            volume.punch(&chunks);
             gone.iter().for_each(|id| volume.offsets().forget(*id));
         }
         self.doomed.retain(|id| !gone.contains(id));

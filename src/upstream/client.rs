@@ -212,7 +212,9 @@ impl Client {
                     break;
                 }
                 self.count_hops(&hops)?;
-                self.names.learn(resource.hub, self.sites.url(site), &url, &next);
+                if credential.is_none() {
+                    self.names.learn(resource.hub, self.sites.url(site), &url, &next);
+                }
                 url = next;
             } else if hop.status.is_success() {
                 break;
@@ -281,7 +283,10 @@ impl Client {
             drain(body).await;
             drop(place);
             let next = target(&url, &hop.headers)?;
-            self.names.learn(resource.hub, self.sites.url(site), &url, &next);
+            // What only a caller may know is not told to others, not even by where they are led.
+            if credential.is_none() {
+                self.names.learn(resource.hub, self.sites.url(site), &url, &next);
+            }
             url = next;
             hops.push(hop);
             self.count_hops(&hops)?;

@@ -169,6 +169,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// Whether the hub itself said so, and not its content network.
     pub at_hub: bool,
+    /// Whether a mirror said so in the hub's place: then it says nothing about who may read.
+    pub by_mirror: bool,
     /// The fields that clients read.
     pub headers: HeaderMap,
     /// The text, at most 16 KiB.
@@ -196,7 +198,7 @@ impl Refusal {
                 kept.insert(name, value.clone());
             }
         }
-        Self { status, at_hub, headers: kept, body }
+        Self { status, at_hub, by_mirror: false, headers: kept, body }
     }
 
     /// How long the hub asked to be left alone.

@@ -96,6 +96,10 @@ impl Round<'_> {
     pub(super) fn judge<T>(&mut self, answered: Result<T, Failure>) -> Option<Result<T, Failure>> {
         let failure = match answered {
             Err(failure) if failure.is_unanswered() => failure,
+            Err(Failure::Refused(mut refusal)) => {
+                refusal.by_mirror = self.site.mirror.is_some();
+                return Some(Err(Failure::Refused(refusal)));
+            }
             answered => return Some(answered),
         };
         self.sites.failed(self.site, Instant::now());

@@ -11,6 +11,9 @@ use crate::store::lent::LENT;
 use crate::store::records::{BlobId, BlobRow, Row, ScrubRow, sha};
 use crate::store::scrubs::Due;
 
+/// Where the bytes were, and the entries that had them.
+pub(in crate::store) type Quarantined = (Option<BlobId>, Vec<(EntryKey, Entry)>);
+
 impl Tables<'_> {
     /// Notes that a blob was hashed and found right. One that is gone is skipped.
     pub(in crate::store) fn scrubbed(&mut self, blob: &Sha256, at: Timestamp) -> Result<(), Failure> {
@@ -28,7 +31,8 @@ impl Tables<'_> {
 
     /// Takes every entry that has these bytes, and the bytes, out of the index. There is no way from bytes to their
     /// names, so all entries are looked at; that takes a second for a million of them, and damage is rare.
-    pub(in crate::store) fn quarantine(&mut self, blob: &Sha256) -> Result<Vec<(EntryKey, Entry)>, Failure> {
+    pub(in crate::store) fn quarantine(&mut self, blob: &Sha256) -> Result<Quarantined, Failure> {
+        let row = self.blobs.get(&blob.0)?.map(|row| BlobRow::decode(row.value())).transpose()?;
         let mut gone = Vec::new();
         for item in self.entries.iter()? {
             let (encoded, value) = item?;
@@ -45,7 +49,7 @@ impl Tables<'_> {
         }
         // Where the count of references was wrong.
         while self.release(blob)?.is_none() && self.blobs.get(&blob.0)?.is_some() {}
-        Ok(gone)
+        Ok((row.map(|row| row.id), gone))
     }
 }
 
@@ -56,7 +60,8 @@ pub(in crate::store) fn due(db: &Database, before: Timestamp, most: usize) -> Re
     let (mut oldest, mut next) = (BinaryHeap::new(), None::<Timestamp>);
     for item in blobs.iter()? {
         let (digest, value) = item?;
-        let row = BlobRow::decode(value.value())?;
+        // One that cannot be read must not keep all others from being read again.
+        let Ok(row) = BlobRow::decode(value.value()) else { continue };
         if row.volume == LENT {
             continue;
         }
