@@ -45,6 +45,15 @@ pub struct Rewritten {
     pub bytes: u64,
 }
 
+/// What became of a blob that was to have another place.
+enum Copied {
+    Moved,
+    /// It was removed, or moved by somebody else.
+    Gone,
+    /// It cannot be read, or there is no room for it.
+    Stays(StoreError),
+}
+
 impl Store {
     /// Empties the sparsest volume, if one is sparse, and removes volumes that are empty.
     ///
@@ -100,11 +109,11 @@ impl Store {
         let mut pace = Pace::new(self.0.rewrite_rate);
         let mut failed = None;
         for (sha, row) in blobs {
-            match self.copy(&sha, &row, &mut pace).await {
-                Ok(true) => (done.blobs, done.bytes) = (done.blobs + 1, done.bytes + row.size),
-                Ok(false) => {}
-                // One that cannot be read, or has no room, stays; the others need not.
-                Err(error) => failed = Some(error),
+            match self.copy(&sha, &row, &mut pace).await? {
+                Copied::Moved => (done.blobs, done.bytes) = (done.blobs + 1, done.bytes + row.size),
+                Copied::Gone => {}
+                // The others need not stay for that.
+                Copied::Stays(error) => failed = Some(error),
             }
         }
         match failed {
@@ -113,26 +122,31 @@ impl Store {
         }
     }
 
-    /// Gives a blob another place. Whether it was still to be had.
-    async fn copy(&self, sha: &Sha256, row: &BlobRow, pace: &mut Pace) -> Result<bool, StoreError> {
-        let old = match self.open_blob(sha)? {
-            Some(blob) if blob.id() == row.id => blob,
-            _ => return Ok(false),
+    /// Gives a blob another place. An error is one of the index: then nothing more can be done.
+    async fn copy(&self, sha: &Sha256, row: &BlobRow, pace: &mut Pace) -> Result<Copied, StoreError> {
+        let old = match self.open_blob(sha) {
+            Ok(Some(blob)) if blob.id() == row.id => blob,
+            Ok(_) => return Ok(Copied::Gone),
+            Err(damaged @ StoreError::Damaged(_)) => return Ok(Copied::Stays(damaged)),
+            Err(error) => return Err(error),
         };
-        let copy = self.begin_copy(row.size).await?;
+        let copy = match self.begin_copy(row.size).await {
+            Err(StoreError::NoSpace) => return Ok(Copied::Stays(StoreError::NoSpace)),
+            begun => begun?,
+        };
         let id = copy.id();
         let written = self.write_copy(&old, &copy, row.size, pace).await;
         let (sha, from) = (*sha, row.id);
-        let changed = match written {
+        let changed: Result<bool, StoreError> = match written {
             Ok(()) => self.0.queue.change(move |tables| tables.end_move(&sha, from, id).map(Ok)).await,
             Err(error) => {
                 let abandon = move |tables: &mut Tables<'_>| tables.abandon_move(id).map(Ok);
                 self.0.queue.change::<(), StoreError>(abandon).await?;
-                return Err(error);
+                return Ok(Copied::Stays(error));
             }
         };
         copy.complete(row.size);
-        changed
+        Ok(if changed? { Copied::Moved } else { Copied::Gone })
     }
 
     async fn begin_copy(&self, size: u64) -> Result<Blob, StoreError> {
