@@ -12,17 +12,12 @@ use crate::support;
 use support::client::{self, Incoming, Reply, Request};
 use support::daemon::{Builder, Daemon};
 use support::hub::{Fault, File, ScriptedHub, What};
+use support::noise;
 use support::{eventually, tls};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(40);
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    bytes
-}
 
 /// A hub with `a.bin` and others at one commit, and a daemon before it.
 struct Scene {

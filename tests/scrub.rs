@@ -10,14 +10,9 @@ use support::client::{self, Ended, Request};
 use support::daemon::{Builder, Daemon};
 use support::eventually;
 use support::hub::{File, ScriptedHub, digests};
+use support::noise;
 
 const MIB: usize = 1 << 20;
-
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    bytes
-}
 
 /// A file under two names and a small one, which are held.
 struct Scene {

@@ -4,13 +4,7 @@ use crate::support;
 use support::client;
 use support::daemon::Daemon;
 use support::hub::{File, ScriptedHub, digests};
-
-/// Bytes without a period that a shift could hide in.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    bytes
-}
+use support::noise;
 
 /// The settings that point both layouts at `hub`, and take `equivalent` for the same.
 fn pointed(hub: &ScriptedHub, equivalent: &str) -> Vec<(String, String)> {

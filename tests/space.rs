@@ -23,9 +23,7 @@ const LIMIT: &str = "40MiB";
 const LIMIT_BYTES: u64 = 40 << 20;
 
 fn noise(seed: u64, length: usize) -> Bytes {
-    let mut bytes = vec![0; length];
-    fastrand::Rng::with_seed(seed).fill(&mut bytes);
-    bytes.into()
+    support::noise(seed, length).into()
 }
 
 /// A hub with a repository `acme/ID` for each, with one file.
